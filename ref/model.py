@@ -1,0 +1,172 @@
+"""The integer model: what `quant` makes, `ref` gives meaning to and `hw` builds.
+
+Every number that takes part in inference is an integer. Scales are kept beside the integers only to
+turn results back into real numbers and to compare with the float network; no operator reads them.
+Feature maps are ``(channels, height, width)``; a vector is ``(channels, 1, 1)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import UserError
+
+#: The shifts a requantizer may use; hardware holds one fixed shifter for each.
+SHIFTS = (16, 20, 24, 28)
+#: Significant bits of a requantization multiplier: it fits a 16x16 multiplier block.
+MULTIPLIER_BITS = 15
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Type of one activation tensor: integers of ``bits`` bits, real value ``q * scale``.
+
+    ``scale`` is float64, a scalar array or one entry per channel; for the network's input the real
+    value is ``(q - zero_point) * scale`` (see `Input`).
+    """
+
+    name: str
+    shape: tuple[int, int, int]             # (channels, height, width)
+    bits: int                               # 2..8
+    signed: bool
+    scale: np.ndarray                       # () or (channels,), float64
+
+    @property
+    def lo(self) -> int:
+        """Smallest representable integer."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def hi(self) -> int:
+        """Largest representable integer."""
+        return (1 << (self.bits - int(self.signed))) - 1
+
+
+@dataclass(frozen=True)
+class Input:
+    """How the data file's integers ``x`` become the network's input tensor.
+
+    ``q = clip((x * multiplier + 2^(shift-1)) >> shift, lo, hi)``; a natural 8-bit input has
+    ``multiplier = 1, shift = 0`` and passes unchanged. ``x_scale`` and ``x_zero_point`` are the
+    calibration file's, with the meaning of ONNX DequantizeLinear.
+    """
+
+    tensor: str                             # name of the tensor it feeds
+    dtype: str                              # numpy dtype name of the data file's x, e.g. "int16"
+    multiplier: int                         # 1 .. 2^15-1
+    shift: int                              # 0 .. 28
+    x_scale: np.ndarray                     # () or (channels,), float64
+    x_zero_point: np.ndarray                # () or (channels,), float64
+
+
+@dataclass(frozen=True)
+class AccumulatorProof:
+    """That ``acc + bias`` of a layer fits ``bits`` bits for every input its bounds allow.
+
+    ``lo`` and ``hi`` are the extreme values over all channels; ``channel`` reaches the one of larger
+    magnitude on ``witness``, an input window (channels / groups, kernel height, kernel width).
+    """
+
+    bits: int
+    lo: int
+    hi: int
+    channel: int
+    witness: np.ndarray
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel, stride and padding of a sliding window; all in (vertical, horizontal) order."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)   # top, left, bottom, right (the ONNX order)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the result for a ``height`` x ``width`` input."""
+        top, left, bottom, right = self.pads
+        return ((height + top + bottom - self.kernel[0]) // self.stride[0] + 1,
+                (width + left + right - self.kernel[1]) // self.stride[1] + 1)
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)``, per output channel."""
+
+    bias: np.ndarray                        # (O,) int64, accumulator units, 32 bits at most
+    multiplier: np.ndarray                  # (O,) int64, odd, 1 .. 2^15-1
+    shift: int                              # one of SHIFTS
+    lo: np.ndarray                          # (O,) int64
+    hi: np.ndarray                          # (O,) int64
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What every layer has; ``inputs`` and ``output`` name tensors of the model."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
+class Conv2d(Layer):
+    """Convolution (dense, grouped, depthwise, pointwise) or, on a 1x1 map, a fully connected layer.
+
+    Padding writes ``pad_value`` of each input channel (the input's zero point; 0 elsewhere).
+    """
+
+    weight: np.ndarray                      # (O, I / groups, kernel height, kernel width) int8
+    weight_bits: int                        # 2..8, narrow range
+    window: Window
+    groups: int
+    pad_value: np.ndarray                   # (I,) int64
+    requantization: Requantization
+    proof: AccumulatorProof
+
+    @property
+    def depthwise(self) -> bool:
+        """One input channel per output channel."""
+        return self.groups > 1 and self.weight.shape[:2] == (self.groups, 1)
+
+
+@dataclass(frozen=True)
+class AveragePool2d(Layer):
+    """Integer sum over the window, then one requantization whose multiplier holds the 1/N.
+
+    Padding counts as zeros, and N is the whole window (``count_include_pad``).
+    """
+
+    window: Window
+    requantization: Requantization
+    proof: AccumulatorProof
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Layer):
+    """Largest value of the window; padding never wins."""
+
+    window: Window
+
+
+@dataclass(frozen=True)
+class Model:
+    """A whole integer network, in execution order."""
+
+    name: str
+    input: Input
+    tensors: dict[str, Tensor]
+    layers: tuple[Layer, ...]
+    metadata: dict = field(default_factory=dict)   # settings and float accuracy; JSON values only
+
+    @property
+    def input_tensor(self) -> Tensor:
+        """The type of the network's integer input."""
+        return self.tensors[self.input.tensor]
+
+    @property
+    def output_tensor(self) -> Tensor:
+        """The type of the last layer's result."""
+        return self.tensors[self.layers[-1].output]
