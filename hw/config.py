@@ -1,0 +1,54 @@
+"""The parameters of one engine, and what follows from them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from ref.errors import UserError
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """One engine: ``pixels * channels`` multipliers and the memories beside them.
+
+    A memory word holds ``channels`` bytes. ``tape_depth`` and ``activation_depth`` are in words;
+    ``requantizers`` results are produced per cycle.
+    """
+
+    channels: int                # C: bytes per memory word, output channels at a time
+    pixels: int                  # P: neighbouring output pixels at a time
+    requantizers: int            # R: divides C
+    tape_depth: int              # words of weight memory
+    activation_depth: int        # words of activation memory
+    single_port: bool            # activation memory does one access per cycle, read or write
+    accumulator_bits: int = 24
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that do not go together, in a sentence."""
+        if self.channels not in (2, 4, 8, 16, 32):
+            raise UserError(f"channels must be 2, 4, 8, 16 or 32, not {self.channels}")
+        if not 1 <= self.pixels <= 16:
+            raise UserError(f"pixels must be 1 to 16, not {self.pixels}")
+        if self.requantizers < 1 or self.channels % self.requantizers:
+            raise UserError(f"requantizers must divide channels ({self.channels}), "
+                            f"not {self.requantizers}")
+        for name in ("tape_depth", "activation_depth"):
+            if not 1 <= getattr(self, name) <= 1 << 16:
+                raise UserError(f"{name} must be 1 to 65536 words, not {getattr(self, name)}")
+        if not 16 <= self.accumulator_bits <= 32:
+            raise UserError(f"accumulator_bits must be 16 to 32, not {self.accumulator_bits}")
+
+    @property
+    def mac_units(self) -> int:
+        """Products per cycle."""
+        return self.channels * self.pixels
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles in which one tile's results leave the result buffer."""
+        return self.pixels * self.channels // self.requantizers
+
+    def digest(self) -> int:
+        """A 32-bit fingerprint by which a host recognises the bitstream."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
