@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import UserError
-
 #: The shifts a requantizer may use; hardware holds one fixed shifter for each.
 SHIFTS = (16, 20, 24, 28)
 #: Significant bits of a requantization multiplier: it fits a 16x16 multiplier block.
@@ -65,8 +63,8 @@ class Input:
 class AccumulatorProof:
     """That ``acc + bias`` of a layer fits ``bits`` bits for every input its bounds allow.
 
-    ``lo`` and ``hi`` are the extreme values over all channels; ``channel`` reaches the one of larger
-    magnitude on ``witness``, an input window (channels / groups, kernel height, kernel width).
+    ``lo`` and ``hi`` are the extreme values over all channels; ``channel`` reaches the one of
+    larger magnitude on ``witness``, an input window (channels / groups, kernel height, width).
     """
 
     bits: int
@@ -93,7 +91,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Requantization:
-    """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)``, per output channel."""
+    """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel."""
 
     bias: np.ndarray                        # (O,) int64, accumulator units, 32 bits at most
     multiplier: np.ndarray                  # (O,) int64, odd, 1 .. 2^15-1

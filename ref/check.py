@@ -1,0 +1,190 @@
+"""Checking that an integer model is well formed and that its accumulator proofs are true."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .bounds import accumulator_bounds, layer_operands, propagate, signed_bits
+from .data import DTYPES
+from .errors import UserError
+from .model import (
+    MULTIPLIER_BITS,
+    SHIFTS,
+    AveragePool2d,
+    Conv2d,
+    Layer,
+    MaxPool2d,
+    Model,
+    Requantization,
+    Tensor,
+    Window,
+)
+
+#: Bits a bias and a proved accumulator may have.
+WORD_BITS = 32
+
+
+def check_model(model: Model) -> None:
+    """Raise `UserError` naming the tensor or layer where ``model`` breaks a rule."""
+    for key, tensor in model.tensors.items():
+        _check_tensor(key, tensor)
+    _check_input(model)
+    _require(len(model.layers) > 0, "the model", "has no layers")
+    defined = {model.input.tensor}
+    names: set[str] = set()
+    for layer in model.layers:
+        where = f"layer {layer.name!r}"
+        _require(layer.name not in names, where, "shares its name with another layer")
+        _require(len(layer.inputs) == 1, where, f"has {len(layer.inputs)} inputs instead of one")
+        _require(layer.inputs[0] in defined, where,
+                 f"reads {layer.inputs[0]!r}, which nothing before it makes")
+        _require(layer.output in model.tensors, where, f"makes {layer.output!r} of unknown type")
+        _require(layer.output not in defined, where, f"makes {layer.output!r} a second time")
+        _check_layer(where, layer, model.tensors[layer.inputs[0]], model.tensors[layer.output])
+        defined.add(layer.output)
+        names.add(layer.name)
+    unmade = sorted(set(model.tensors) - defined)
+    _require(not unmade, "the model", f"lists tensors that no layer makes: {', '.join(unmade)}")
+    _check_proofs(model)
+
+
+def _require(condition: bool, where: str, what: str) -> None:
+    """Raise the one sentence of this module unless ``condition`` holds."""
+    if not condition:
+        raise UserError(f"{where} {what}; quantize the network again")
+
+
+def _check_tensor(key: str, tensor: Tensor) -> None:
+    """Shape, width and scale of one tensor."""
+    where = f"tensor {key!r}"
+    _require(tensor.name == key, where, f"calls itself {tensor.name!r}")
+    _require(len(tensor.shape) == 3 and all(size >= 1 for size in tensor.shape), where,
+             f"has shape {tensor.shape}, not (channels, height, width)")
+    _require(2 <= tensor.bits <= 8, where, f"has {tensor.bits} bits, outside 2..8")
+    _check_real(where, "scale", tensor.scale, tensor.shape[0])
+    _require(bool(np.all(tensor.scale > 0)), where, "has a scale that is not larger than 0")
+
+
+def _check_input(model: Model) -> None:
+    """The rule that turns data-file integers into the network's input."""
+    rule, where = model.input, "the input"
+    _require(rule.tensor in model.tensors, where, f"feeds {rule.tensor!r} of unknown type")
+    _require(rule.dtype in DTYPES, where, f"has data type {rule.dtype!r}, not one of {DTYPES}")
+    _require(1 <= rule.multiplier < 1 << MULTIPLIER_BITS, where,
+             f"has multiplier {rule.multiplier}, outside 1..{(1 << MULTIPLIER_BITS) - 1}")
+    _require(0 <= rule.shift <= max(SHIFTS), where, f"has shift {rule.shift}, outside 0..28")
+    channels = model.input_tensor.shape[0]
+    _check_real(where, "x_scale", rule.x_scale, channels)
+    _check_real(where, "x_zero_point", rule.x_zero_point, channels)
+    _require(bool(np.all(rule.x_scale > 0)), where, "has an x_scale that is not larger than 0")
+
+
+def _check_layer(where: str, layer: Layer, source: Tensor, result: Tensor) -> None:
+    """One layer against the tensors it reads and makes."""
+    match layer:
+        case Conv2d():
+            _check_convolution(where, layer, source)
+            outputs = layer.weight.shape[0]
+        case AveragePool2d():
+            outputs = source.shape[0]
+        case MaxPool2d():
+            outputs = source.shape[0]
+            _require((source.bits, source.signed) == (result.bits, result.signed), where,
+                     "takes a maximum, and its result has another type than its input")
+            _require(np.array_equal(source.scale, result.scale), where,
+                     "takes a maximum, and its result has another scale than its input")
+        case _:
+                    _require(False, where, f"is of unknown kind {type(layer).__name__}")
+    _check_window(where, layer.window, source, isinstance(layer, MaxPool2d))
+    shape = (outputs, *layer.window.output_size(*source.shape[1:]))
+    _require(shape == result.shape, where,
+             f"makes a map of shape {shape}, and {result.name!r} has {result.shape}")
+    if isinstance(layer, Conv2d | AveragePool2d):
+        _check_requantization(where, layer.requantization, outputs, result)
+
+
+def _check_window(where: str, window: Window, source: Tensor, maximum: bool) -> None:
+    """Sizes of a window, and that it fits into its padded input at least once."""
+    _require(len(window.kernel) == 2 and len(window.stride) == 2 and len(window.pads) == 4
+             and min(window.kernel + window.stride) >= 1 and min(window.pads) >= 0, where,
+             f"has a malformed window {window}")
+    _require(min(window.output_size(*source.shape[1:])) >= 1, where,
+             f"has a window larger than its padded input {source.shape}")
+    _require(not maximum or all(pad < size for pad, size in zip(window.pads, window.kernel * 2,
+                                                                 strict=True)), where,
+             "has windows that hold nothing but padding")
+
+
+def _check_convolution(where: str, layer: Conv2d, source: Tensor) -> None:
+    """Weights, groups and padding values of a convolution."""
+    weight, channels = layer.weight, source.shape[0]
+    _require(weight.dtype == np.int8 and weight.ndim == 4 and weight.size > 0, where,
+             f"has weights of {weight.dtype.name}, shape {weight.shape}, not int8 with four axes")
+    _require(layer.groups >= 1 and channels % layer.groups == 0
+             and weight.shape[0] % layer.groups == 0, where,
+             f"has {layer.groups} groups, {channels} input and {weight.shape[0]} output channels")
+    _require(weight.shape[1:] == (channels // layer.groups, *layer.window.kernel), where,
+             f"has weights of shape {weight.shape} for {channels} input channels, {layer.groups} "
+             f"groups and kernel {layer.window.kernel}")
+    _require(2 <= layer.weight_bits <= 8, where,
+             f"has {layer.weight_bits}-bit weights, outside 2..8")
+    largest = (1 << (layer.weight_bits - 1)) - 1
+    _require(int(np.abs(weight.astype(np.int16)).max()) <= largest, where,
+             f"has a weight outside -{largest}..{largest}, the narrow range of "
+             f"{layer.weight_bits} bits")
+    _check_integers(where, "pad_value", layer.pad_value, channels, source.lo, source.hi)
+
+
+def _check_requantization(where: str, rule: Requantization, outputs: int, result: Tensor) -> None:
+    """Bias, multipliers, shift and clip bounds."""
+    word = 1 << (WORD_BITS - 1)
+    _check_integers(where, "bias", rule.bias, outputs, -word, word - 1)
+    _check_integers(where, "multiplier", rule.multiplier, outputs, 1, (1 << MULTIPLIER_BITS) - 1)
+    _require(bool(np.all(rule.multiplier % 2 == 1)), where, "has an even multiplier")
+    _require(rule.shift in SHIFTS, where, f"has shift {rule.shift}, not one of {SHIFTS}")
+    _check_integers(where, "lo", rule.lo, outputs, result.lo, result.hi)
+    _check_integers(where, "hi", rule.hi, outputs, result.lo, result.hi)
+    _require(bool(np.all(rule.lo <= rule.hi)), where, "has a lower clip bound above the upper one")
+
+
+def _check_proofs(model: Model) -> None:
+    """Recompute every layer's accumulator bounds and evaluate its witness."""
+    bounds = propagate(model)
+    for layer in model.layers:
+        if not isinstance(layer, Conv2d | AveragePool2d):
+            continue
+        where, proof, source = f"layer {layer.name!r}", layer.proof, model.tensors[layer.inputs[0]]
+        weight, bias, pad_value, groups = layer_operands(layer, source.shape[0])
+        lows, highs = accumulator_bounds(weight, bias, *bounds[source.name], pad_value, groups)
+        _require(proof.lo <= int(lows.min()) and int(highs.max()) <= proof.hi, where,
+                 f"claims accumulators of {proof.lo}..{proof.hi}, and they reach "
+                 f"{int(lows.min())}..{int(highs.max())}")
+        _require(signed_bits(proof.lo, proof.hi) <= proof.bits <= WORD_BITS, where,
+                 f"claims {proof.bits}-bit accumulators for {proof.lo}..{proof.hi} (limit "
+                 f"{WORD_BITS})")
+        _require(0 <= proof.channel < len(weight), where,
+                 f"proves channel {proof.channel} of {len(weight)}")
+        witness = proof.witness
+        _require(witness.dtype.kind in "iu" and witness.shape == weight.shape[1:]
+                 and source.lo <= int(witness.min()) and int(witness.max()) <= source.hi, where,
+                 "has a witness that is not a window of its input")
+        reached = int((weight[proof.channel].astype(np.int64) * witness).sum()
+                      + bias[proof.channel])
+        _require(reached == max(proof.hi, proof.lo, key=abs), where,
+                 f"has a witness that reaches {reached}, not the larger of {proof.lo}, {proof.hi}")
+
+
+def _check_integers(where: str, name: str, values: np.ndarray, count: int, lo: int, hi: int
+                    ) -> None:
+    """``values`` is int64 (count,) within ``[lo, hi]``."""
+    _require(values.dtype == np.int64 and values.shape == (count,), where,
+             f"has a {name} of {values.dtype.name}, shape {values.shape}, not {count} int64")
+    _require(lo <= int(values.min()) and int(values.max()) <= hi, where,
+             f"has a {name} outside {lo}..{hi}")
+
+
+def _check_real(where: str, name: str, values: np.ndarray, channels: int) -> None:
+    """``values`` is finite float64, () or (channels,)."""
+    _require(isinstance(values, np.ndarray) and values.dtype == np.float64
+             and values.shape in ((), (channels,)) and bool(np.isfinite(values).all()), where,
+             f"has a {name} that is not one finite float64 or one per channel ({channels})")

@@ -1,0 +1,126 @@
+"""The operators of the integer model as pure functions on arrays (N, channels, rows, columns).
+
+Sums of products run in floating point, for its speed, only where every partial sum is an integer
+that the format holds exactly, which is computed, not assumed: the result is the integers' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .model import Requantization, Window
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, window: Window, pad_value: np.ndarray,
+           groups: int) -> np.ndarray:
+    """Accumulators of a convolution, without bias: int64 (N, O, rows, columns).
+
+    ``x`` is (N, I, H, W) integers, ``weight`` (O, I / groups, kernel height, kernel width),
+    ``pad_value`` (I,). Raises `OverflowError` when a sum could pass 2^53 in magnitude.
+    """
+    kind = _exact_float(x, weight, pad_value)
+    padded = _pad(x, window, pad_value, kind)
+    outputs = weight.shape[0]
+    rows, columns = window.output_size(*x.shape[2:])
+    if weight.shape[1] == 1:
+        return _depthwise(padded, weight.astype(kind), window, outputs // groups, rows, columns)
+    samples, channels = x.shape[:2]
+    taps = weight.shape[2] * weight.shape[3]
+    if taps == 1:
+        patches = next(_taps(padded, window, rows, columns))
+    else:
+        patches = np.empty((samples, channels, taps, rows, columns), kind)
+        for index, tap in enumerate(_taps(padded, window, rows, columns)):
+            patches[:, :, index] = tap
+    patches = patches.reshape(samples, groups, channels // groups * taps, rows * columns)
+    matrix = weight.astype(kind).reshape(groups, outputs // groups, -1)
+    if rows * columns == 1:     # one matrix product instead of one per sample
+        sums = np.matmul(patches[..., 0].transpose(1, 0, 2), matrix.transpose(0, 2, 1))
+        sums = sums.transpose(1, 0, 2)
+    else:
+        sums = np.matmul(matrix, patches)
+    return sums.reshape(samples, outputs, rows, columns).astype(np.int64)
+
+
+def average_pool2d(x: np.ndarray, window: Window) -> np.ndarray:
+    """Sums over the window, int64 (N, C, rows, columns); padding counts as zeros.
+
+    The division by the window's size is the requantization's.
+    """
+    padded = _pad(x, window, np.zeros(x.shape[1], np.int64), np.int64)
+    return sum(_taps(padded, window, *window.output_size(*x.shape[2:])),
+               start=np.zeros((), np.int64))
+
+
+def max_pool2d(x: np.ndarray, window: Window) -> np.ndarray:
+    """Largest value of each window, int64 (N, C, rows, columns); padding never wins.
+
+    Needs padding smaller than the kernel, so that every window holds a value of ``x``.
+    """
+    lowest = np.full(x.shape[1], np.iinfo(np.int64).min)
+    padded = _pad(x, window, lowest, np.int64)
+    taps = _taps(padded, window, *window.output_size(*x.shape[2:]))
+    largest = next(taps).copy()
+    for tap in taps:
+        np.maximum(largest, tap, out=largest)
+    return largest
+
+
+def requantize(accumulator: np.ndarray, requantization: Requantization) -> np.ndarray:
+    """``clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1."""
+    column = (-1,) + (1,) * (accumulator.ndim - 2)
+    result = accumulator.astype(np.int64) + requantization.bias.reshape(column)
+    result *= requantization.multiplier.reshape(column)
+    result += 1 << (requantization.shift - 1)
+    result >>= requantization.shift
+    return np.clip(result, requantization.lo.reshape(column), requantization.hi.reshape(column),
+                   out=result)
+
+
+def _exact_float(x: np.ndarray, weight: np.ndarray, pad_value: np.ndarray) -> type[np.floating]:
+    """The narrowest float type in which every partial sum of products is an exact integer."""
+    largest = max((abs(int(bound)) for values in (x, pad_value) if values.size
+                   for bound in (values.min(), values.max())), default=0)
+    weights = np.abs(weight.astype(np.int64)).reshape(weight.shape[0], -1).sum(axis=1)
+    bound = largest * int(weights.max())
+    if bound < 1 << 24 and largest < 1 << 24:
+        return np.float32
+    if bound < 1 << 53 and largest < 1 << 53:
+        return np.float64
+    raise OverflowError(f"a sum of products can reach {bound}, beyond the exact range of 2^53")
+
+
+def _pad(x: np.ndarray, window: Window, value: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """``x`` as ``dtype`` inside a frame of ``value`` (one per channel)."""
+    top, left, bottom, right = window.pads
+    samples, channels, height, width = x.shape
+    if not any(window.pads):
+        return x.astype(dtype)
+    padded = np.empty((samples, channels, top + height + bottom, left + width + right), dtype)
+    padded[...] = value.reshape(-1, 1, 1)
+    padded[:, :, top:top + height, left:left + width] = x
+    return padded
+
+
+def _taps(padded: np.ndarray, window: Window, rows: int, columns: int) -> Iterator[np.ndarray]:
+    """For each tap of the window, row by row, the view of the values it meets."""
+    down, right = window.stride
+    for y in range(window.kernel[0]):
+        for x in range(window.kernel[1]):
+            yield padded[:, :, y:y + (rows - 1) * down + 1:down,
+                         x:x + (columns - 1) * right + 1:right]
+
+
+def _depthwise(padded: np.ndarray, weight: np.ndarray, window: Window, multiplier: int, rows: int,
+               columns: int) -> np.ndarray:
+    """One input channel per output channel; ``multiplier`` output channels share one."""
+    if multiplier > 1:
+        padded = np.repeat(padded, multiplier, axis=1)
+    sums = np.zeros((*padded.shape[:2], rows, columns), padded.dtype)
+    products = np.empty_like(sums)
+    factors = weight.reshape(weight.shape[0], -1)
+    for index, tap in enumerate(_taps(padded, window, rows, columns)):
+        sums += np.multiply(tap, factors[:, index].reshape(-1, 1, 1), out=products)
+    return sums.astype(np.int64)
