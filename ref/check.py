@@ -81,20 +81,17 @@ def _check_input(model: Model) -> None:
 
 def _check_layer(where: str, layer: Layer, source: Tensor, result: Tensor) -> None:
     """One layer against the tensors it reads and makes."""
-    match layer:
-        case Conv2d():
-            _check_convolution(where, layer, source)
-            outputs = layer.weight.shape[0]
-        case AveragePool2d():
-            outputs = source.shape[0]
-        case MaxPool2d():
-            outputs = source.shape[0]
-            _require((source.bits, source.signed) == (result.bits, result.signed), where,
-                     "takes a maximum, and its result has another type than its input")
-            _require(np.array_equal(source.scale, result.scale), where,
-                     "takes a maximum, and its result has another scale than its input")
-        case _:
-                    _require(False, where, f"is of unknown kind {type(layer).__name__}")
+    if not isinstance(layer, Conv2d | AveragePool2d | MaxPool2d):
+        raise UserError(f"{where} is of unknown kind {type(layer).__name__}; quantize it again")
+    outputs = source.shape[0]
+    if isinstance(layer, Conv2d):
+        _check_convolution(where, layer, source)
+        outputs = layer.weight.shape[0]
+    elif isinstance(layer, MaxPool2d):
+        _require((source.bits, source.signed) == (result.bits, result.signed), where,
+                 "takes a maximum, and its result has another type than its input")
+        _require(np.array_equal(source.scale, result.scale), where,
+                 "takes a maximum, and its result has another scale than its input")
     _check_window(where, layer.window, source, isinstance(layer, MaxPool2d))
     shape = (outputs, *layer.window.output_size(*source.shape[1:]))
     _require(shape == result.shape, where,
