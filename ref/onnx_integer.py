@@ -1,0 +1,242 @@
+"""The pure-integer ONNX graph of a model: the same integers from evaluators nobody here wrote.
+
+Only integer operators occur. A requantization is Add, Mul, Add, Div, Sub, Max, Min on int64: ONNX
+division truncates, so ``K * 2^s`` keeps the dividend positive and ``K`` is subtracted afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .model import AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Tensor, Window
+
+if TYPE_CHECKING:
+    import onnx
+
+#: Newest operator set and file format that onnxruntime 1.20 and later read.
+OPSET, IR_VERSION = 21, 10
+
+#: Weights are stored as ``w + 128`` with this zero point: on x86 processors without VNNI,
+#: onnxruntime's products of unsigned and signed bytes saturate, those of unsigned bytes do not.
+WEIGHT_ZERO_POINT = 128
+
+_SPATIAL = (2, 3)
+
+
+def integer_onnx(model: Model) -> onnx.ModelProto:
+    """The model as an ONNX graph of integer operators.
+
+    Its input has the name of the model's input tensor, the data file's integer type and the shape
+    (N, C, H, W), or (N, C) for a 1x1 map. Its output has the name of the last tensor, the type int8
+    or uint8 and the shape (N, O, rows, columns), or (N, O) for a 1x1 map. Every feature map appears
+    under its tensor's name; the integer input under `rounded_input`. Multiplied by
+    ``metadata_props["output_scale"]`` (JSON: a number, or a list with one per channel) the output
+    is real.
+    """
+    from onnx import checker, helper
+
+    graph = _Graph()
+    source, result = model.input_tensor, model.output_tensor
+    _add_input(graph, model)
+    for layer in model.layers:
+        name = rounded_input(model) if layer.inputs[0] == source.name else layer.inputs[0]
+        last = layer is model.layers[-1] and result.shape[1:] == (1, 1)
+        output = f"{layer.output}/map" if last else layer.output
+        _add_layer(graph, model, layer, name, output)
+        if last:
+            graph.node("Reshape", [output, graph.constant(f"{output}/shape", [0, result.shape[0]])],
+                       result.name)
+    proto = helper.make_model(
+        helper.make_graph(
+            graph.nodes, model.name or "network",
+            [helper.make_tensor_value_info(source.name, _onnx_type(model.input.dtype),
+                                           _graph_shape(source))],
+            [helper.make_tensor_value_info(result.name, _onnx_type(_storage(result)),
+                                           _graph_shape(result))],
+            graph.initializers),
+        producer_name="shiftwise", ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)])
+    helper.set_model_props(proto, {"output_scale": json.dumps(result.scale.tolist())})
+    checker.check_model(proto, full_check=True)
+    return proto
+
+
+def rounded_input(model: Model) -> str:
+    """Name of the integer input (N, C, H, W) after its rounding in the graph of `integer_onnx`."""
+    return f"{model.input.tensor}/rounded"
+
+
+class _Graph:
+    """Nodes and constants of a graph being built; every name is given once."""
+
+    def __init__(self) -> None:
+        """An empty graph."""
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, values: object, dtype: str = "int64") -> str:
+        """Add a constant and return its name."""
+        from onnx import numpy_helper
+
+        self.initializers.append(numpy_helper.from_array(np.array(values, dtype), name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Add a node named after its output and return that name."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def cast(self, value: str, output: str, dtype: str) -> str:
+        """Add a Cast to a numpy type."""
+        return self.node("Cast", [value], output, to=_onnx_type(dtype))
+
+    def rescale(self, value: str, output: str, multiplier: np.ndarray, shift: int,
+                lo: np.ndarray, hi: np.ndarray, smallest: int, dtype: str) -> str:
+        """``clip((value * multiplier + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value``.
+
+        ``smallest`` is a lower bound of ``value``; the constants are broadcast against it.
+        """
+        value = self.node("Mul", [value, self.constant(f"{output}/multiplier", multiplier)],
+                          f"{output}/product")
+        if shift:
+            lift = max(0, -smallest * int(multiplier.max()) >> shift) + 1    # K
+            half = (1 << (shift - 1)) + (lift << shift)
+            value = self.node("Add", [value, self.constant(f"{output}/half", half)],
+                              f"{output}/lifted")
+            value = self.node("Div", [value, self.constant(f"{output}/divisor", 1 << shift)],
+                              f"{output}/quotient")
+            value = self.node("Sub", [value, self.constant(f"{output}/lift", lift)],
+                              f"{output}/rounded")
+        value = self.node("Max", [value, self.constant(f"{output}/lo", lo)], f"{output}/raised")
+        value = self.node("Min", [value, self.constant(f"{output}/hi", hi)], f"{output}/clipped")
+        return self.cast(value, output, dtype)
+
+
+def _add_input(graph: _Graph, model: Model) -> None:
+    """From the data file's integers to the network's integer input."""
+    tensor, rule = model.input_tensor, model.input
+    value, output = tensor.name, rounded_input(model)
+    if tensor.shape[1:] == (1, 1):
+        value = graph.node("Reshape", [value, graph.constant(f"{output}/shape",
+                                                             [0, tensor.shape[0], 1, 1])],
+                           f"{output}/map")
+    limits = np.iinfo(rule.dtype)
+    if (rule.multiplier, rule.shift) == (1, 0) and tensor.lo <= limits.min and (
+            limits.max <= tensor.hi):
+        graph.node("Identity", [value], output)
+        return
+    value = graph.cast(value, f"{output}/wide", "int64")
+    graph.rescale(value, output, np.array(rule.multiplier), rule.shift, np.array(tensor.lo),
+                  np.array(tensor.hi), int(limits.min), _storage(tensor))
+
+
+def _add_layer(graph: _Graph, model: Model, layer: Layer, value: str, output: str) -> None:
+    """One layer reading ``value`` and making ``output``."""
+    source, result = model.tensors[layer.inputs[0]], model.tensors[layer.output]
+    channels = source.shape[0]
+    match layer:
+        case Conv2d():
+            value, window = _add_frame(graph, layer, source, value, output)
+            weight = layer.weight.astype(np.int64) + WEIGHT_ZERO_POINT
+            value = _add_convolution(graph, value, output, weight, WEIGHT_ZERO_POINT, window,
+                                     layer.groups)
+        case AveragePool2d():
+            ones = np.ones((channels, 1, *layer.window.kernel))
+            value = _add_convolution(graph, value, output, ones, 0, layer.window, channels)
+        case MaxPool2d():
+            _add_max_pool(graph, layer, source, result, value, output)
+            return
+        case _:
+            raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+    rule = layer.requantization
+    bias, multiplier, lo, hi = (constant.reshape(-1, 1, 1) for constant in
+                                (rule.bias, rule.multiplier, rule.lo, rule.hi))
+    value = graph.cast(value, f"{output}/wide", "int64")
+    value = graph.node("Add", [value, graph.constant(f"{output}/bias", bias)],
+                       f"{output}/accumulator")
+    graph.rescale(value, output, multiplier, rule.shift, lo, hi, layer.proof.lo, _storage(result))
+
+
+def _add_convolution(graph: _Graph, value: str, output: str, weight: np.ndarray, zero_point: int,
+                     window: Window, groups: int) -> str:
+    """ConvInteger with 8-bit unsigned weights; what it pads with is 0."""
+    return graph.node(
+        "ConvInteger",
+        [value, graph.constant(f"{output}/weight", weight, "uint8"), "",
+         graph.constant(f"{output}/zero_point", zero_point, "uint8")],
+        f"{output}/sum", group=groups, kernel_shape=list(window.kernel),
+        strides=list(window.stride), pads=list(window.pads))
+
+
+def _add_frame(graph: _Graph, layer: Conv2d, source: Tensor, value: str, output: str
+               ) -> tuple[str, Window]:
+    """Write padding that is not 0 around the map; gives the map and the window left to apply.
+
+    A map padded with zeros plus a constant that is 0 inside the frame is exact for any values.
+    """
+    window = layer.window
+    if not any(window.pads) or not layer.pad_value.any():
+        return value, window
+    top, left, bottom, right = window.pads
+    frame = np.zeros(source.shape, np.int64)
+    frame = np.pad(frame + 1, ((0, 0), (top, bottom), (left, right))) ^ 1
+    pads = graph.constant(f"{output}/pads", [top, left, bottom, right])
+    axes = graph.constant(f"{output}/axes", _SPATIAL)
+    value = graph.cast(value, f"{output}/signed", "int32")
+    value = graph.node("Pad", [value, pads, "", axes], f"{output}/padded")
+    value = graph.node("Add", [value, graph.constant(
+        f"{output}/frame", frame * layer.pad_value.reshape(-1, 1, 1), "int32")],
+        f"{output}/framed_wide")
+    value = graph.cast(value, f"{output}/framed", _storage(source))
+    return value, Window(window.kernel, window.stride)
+
+
+def _add_max_pool(graph: _Graph, layer: MaxPool2d, source: Tensor, result: Tensor, value: str,
+                  output: str) -> None:
+    """Largest value of each window as Max over shifted slices; padding is the smallest value.
+
+    MaxPool itself would do, but onnx.reference cannot run it on signed integers (it pads with NaN).
+    """
+    window = layer.window
+    value = graph.cast(value, f"{output}/wide", "int32")
+    axes = graph.constant(f"{output}/axes", _SPATIAL)
+    if any(window.pads):
+        value = graph.node(
+            "Pad", [value, graph.constant(f"{output}/pads", window.pads),
+                    graph.constant(f"{output}/lowest", source.lo, "int32"), axes],
+            f"{output}/padded")
+    steps = graph.constant(f"{output}/steps", window.stride)
+    spans = [(size - 1) * stride + 1 for size, stride in zip(result.shape[1:], window.stride,
+                                                             strict=True)]
+    taps = []
+    for y in range(window.kernel[0]):
+        for x in range(window.kernel[1]):
+            tap = f"{output}/tap_{y}_{x}"
+            taps.append(graph.node(
+                "Slice", [value, graph.constant(f"{tap}/starts", [y, x]),
+                          graph.constant(f"{tap}/ends", [y + spans[0], x + spans[1]]), axes, steps],
+                tap))
+    graph.cast(graph.node("Max", taps, f"{output}/largest"), output, _storage(result))
+
+
+def _storage(tensor: Tensor) -> str:
+    """The numpy type that holds a tensor's integers."""
+    return "int8" if tensor.signed else "uint8"
+
+
+def _onnx_type(dtype: str) -> int:
+    """ONNX's number for a numpy type."""
+    from onnx import helper
+
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+def _graph_shape(tensor: Tensor) -> list[int | str]:
+    """Shape of a graph input or output: any number of samples; a 1x1 map is a vector."""
+    channels, height, width = tensor.shape
+    return ["N", channels] if (height, width) == (1, 1) else ["N", channels, height, width]

@@ -1,0 +1,82 @@
+"""The definition: a model evaluated with Python integers and loops, nothing else.
+
+Slow, and meant to be read beside ``ref.model``; the tests hold every faster evaluator to it.
+"""
+
+from __future__ import annotations
+
+from .model import AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Requantization, Window
+
+#: One sample's feature map as nested lists: channel, row, column.
+Map = list[list[list[int]]]
+
+
+def run_plain(model: Model, sample: Map) -> dict[str, Map]:
+    """Every feature map for one sample of data-file integers (C, H, W), by tensor name."""
+    rule, tensor = model.input, model.input_tensor
+    half = (1 << rule.shift) >> 1
+    maps = {rule.tensor: [[[clip((value * rule.multiplier + half) >> rule.shift, tensor.lo,
+                                 tensor.hi) for value in row] for row in rows] for rows in sample]}
+    for layer in model.layers:
+        maps[layer.output] = run_layer_plain(layer, maps[layer.inputs[0]])
+    return maps
+
+
+def run_layer_plain(layer: Layer, source: Map) -> Map:
+    """One layer on one sample."""
+    match layer:
+        case Conv2d():
+            outputs = len(layer.weight)
+        case AveragePool2d() | MaxPool2d():
+            outputs = len(source)
+        case _:
+            raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+    rows, columns = layer.window.output_size(len(source[0]), len(source[0][0]))
+    return [[[_value(layer, source, channel, row, column) for column in range(columns)]
+             for row in range(rows)] for channel in range(outputs)]
+
+
+def clip(value: int, lo: int, hi: int) -> int:
+    """``value``, or the bound it passes."""
+    return min(max(value, lo), hi)
+
+
+def requantize_plain(accumulator: int, rule: Requantization, channel: int) -> int:
+    """One accumulator to one result."""
+    scaled = (accumulator + int(rule.bias[channel])) * int(rule.multiplier[channel])
+    rounded = (scaled + (1 << (rule.shift - 1))) >> rule.shift
+    return clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
+
+
+def _value(layer: Conv2d | AveragePool2d | MaxPool2d, source: Map, channel: int, row: int,
+           column: int) -> int:
+    """One value of a layer's result."""
+    taps = _positions(layer.window, row, column)
+    if isinstance(layer, MaxPool2d):
+        values = [_at(source[channel], y, x, None) for _, _, y, x in taps]
+        return max(value for value in values if value is not None)
+    accumulator = 0
+    if isinstance(layer, AveragePool2d):
+        for _, _, y, x in taps:
+            accumulator += _at(source[channel], y, x, 0) or 0
+    else:
+        width = len(source) // layer.groups                       # input channels of a group
+        first = channel // (len(layer.weight) // layer.groups) * width
+        for i in range(width):
+            for ky, kx, y, x in taps:
+                value = _at(source[first + i], y, x, int(layer.pad_value[first + i])) or 0
+                accumulator += value * int(layer.weight[channel, i, ky, kx])
+    return requantize_plain(accumulator, layer.requantization, channel)
+
+
+def _positions(window: Window, row: int, column: int) -> list[tuple[int, int, int, int]]:
+    """Of each tap of a window: its place in the kernel and in the map (outside it: padding)."""
+    top, left = window.pads[:2]
+    return [(ky, kx, row * window.stride[0] + ky - top, column * window.stride[1] + kx - left)
+            for ky in range(window.kernel[0]) for kx in range(window.kernel[1])]
+
+
+def _at(channel: list[list[int]], y: int, x: int, padding: int | None) -> int | None:
+    """The value at a position, or ``padding`` outside the map."""
+    inside = 0 <= y < len(channel) and 0 <= x < len(channel[0])
+    return channel[y][x] if inside else padding

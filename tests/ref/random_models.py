@@ -1,0 +1,165 @@
+"""Random small integer models: chains of every layer kind, for the tests of all rooms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies
+
+from ref import (
+    AveragePool2d,
+    Conv2d,
+    Input,
+    Layer,
+    MaxPool2d,
+    Model,
+    Requantization,
+    Tensor,
+    Window,
+    accumulator_proof,
+    check_model,
+    input_bounds,
+    layer_bounds,
+)
+from ref.bounds import Bounds, accumulator_bounds
+from ref.model import MULTIPLIER_BITS, SHIFTS
+
+#: Kinds of layer that a chain may hold.
+KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
+
+
+def random_model(rng: np.random.Generator, layers: int | None = None,
+                 kinds: tuple[str, ...] = KINDS, channels: int = 20, size: int = 12,
+                 fully_connected: bool = True, shift: int | None = None,
+                 bits: int | None = None, identity_input: bool | None = None) -> Model:
+    """A well-formed model of ``layers`` random layers (default 1..4) of the given ``kinds``.
+
+    Maps have at most ``channels`` channels and ``size`` x ``size`` pixels, kernels at most 5x5,
+    strides 1..3, paddings smaller than the kernel and different on every side. Tensors have
+    2..8 bits (all ``bits`` when given), signed or not. With ``fully_connected`` a last layer
+    reduces the map to a vector. ``shift`` fixes every requantization's shift; ``identity_input``
+    decides whether the data are already the integer input (default: either). Equal generators
+    give equal models.
+    """
+    shape = (int(rng.integers(1, channels + 1)), *map(int, rng.integers(1, size + 1, 2)))
+    source = _tensor(rng, "input", shape, bits)
+    if identity_input is None:
+        identity_input = bool(rng.integers(2))
+    if identity_input:
+        source = replace(source, bits=8 if bits is None else bits)
+        dtype, multiplier, input_shift = ("int8" if source.signed else "uint8"), 1, 0
+    else:
+        dtype = str(rng.choice(["int8", "uint8", "int16", "uint16", "int32"]))
+        excess = min(max(np.iinfo(dtype).bits - source.bits, 0), max(SHIFTS))
+        input_shift = int(rng.integers(excess, min(max(SHIFTS), excess + MULTIPLIER_BITS - 2) + 1))
+        multiplier = int(rng.integers(1, 2 << (input_shift - excess)))
+    rule = Input("input", dtype, multiplier, input_shift, np.array(0.5), np.array(0.0))
+    bounds = input_bounds(rule, source)
+    tensors, chain = {"input": source}, []
+    count = int(rng.integers(1, 5)) if layers is None else layers
+    for index in range(count + int(fully_connected)):
+        last = fully_connected and index == count
+        kind = "vector" if last else str(rng.choice(kinds))
+        layer, result = _layer(rng, kind, f"layer{index}", source, bounds, channels, bits, shift)
+        tensors[result.name] = result
+        chain.append(layer)
+        bounds, source = layer_bounds(layer, bounds), result
+    model = Model("random", rule, tensors, tuple(chain))
+    check_model(model)
+    return model
+
+
+def random_samples(rng: np.random.Generator, model: Model, samples: int = 2) -> np.ndarray:
+    """Data-file integers (samples, C, H, W) for a model: extremes and everything between."""
+    limits = np.iinfo(model.input.dtype)
+    x = rng.integers(limits.min, limits.max, (samples, *model.input_tensor.shape), endpoint=True,
+                     dtype=model.input.dtype)
+    x[rng.random(x.shape) < 0.1] = limits.max
+    x[rng.random(x.shape) < 0.1] = limits.min
+    return x
+
+
+@strategies.composite
+def models(draw: strategies.DrawFn, **options) -> tuple[Model, np.ndarray]:
+    """Hypothesis: a model of `random_model` (which takes ``options``) and two samples for it."""
+    rng = np.random.default_rng(draw(strategies.integers(0, 2**32 - 1)))
+    model = random_model(rng, **options)
+    return model, random_samples(rng, model)
+
+
+def _tensor(rng: np.random.Generator, name: str, shape: tuple[int, int, int], bits: int | None
+            ) -> Tensor:
+    """A tensor of random width, sign and scale."""
+    scale = rng.uniform(0.01, 2, () if rng.integers(2) else (shape[0],))
+    return Tensor(name, shape, bits or int(rng.integers(2, 9)), bool(rng.integers(2)),
+                  np.array(scale))
+
+
+def _window(rng: np.random.Generator, kind: str, shape: tuple[int, int, int]) -> Window:
+    """A window that fits into its padded input at least once."""
+    if kind == "vector":
+        return Window((shape[1], shape[2]))
+    if kind == "pointwise":
+        return Window((1, 1), tuple(map(int, rng.integers(1, 4, 2))))
+    kernel = tuple(map(int, rng.integers(1, 6, 2)))
+    pads = [int(rng.integers(0, size)) if rng.integers(2) else 0 for size in kernel * 2]
+    kernel = tuple(min(size, extent + before + after) for size, extent, before, after
+                   in zip(kernel, shape[1:], pads[:2], pads[2:], strict=True))
+    pads = [min(pad, size - 1) for pad, size in zip(pads, kernel * 2, strict=True)]
+    kernel = tuple(min(size, extent + before + after) for size, extent, before, after
+                   in zip(kernel, shape[1:], pads[:2], pads[2:], strict=True))
+    pads = [min(pad, size - 1) for pad, size in zip(pads, kernel * 2, strict=True)]
+    return Window(kernel, tuple(map(int, rng.integers(1, 4, 2))), tuple(pads))
+
+
+def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bounds: Bounds,
+           channels: int, bits: int | None, shift: int | None) -> tuple[Layer, Tensor]:
+    """A random layer of a kind reading ``source``, and the type of its result."""
+    window, inputs = _window(rng, kind, source.shape), source.shape[0]
+    common = {"name": name, "inputs": (source.name,), "output": f"{name}_output", "window": window}
+    size = window.output_size(*source.shape[1:])
+    if kind == "maximum":
+        return MaxPool2d(**common), replace(source, name=common["output"], shape=(inputs, *size))
+    outputs, groups = int(rng.integers(1, channels + 1)), 1
+    if kind in ("depthwise", "average"):
+        outputs, groups = inputs, inputs
+    elif kind == "grouped":
+        groups = int(rng.choice([g for g in range(1, inputs + 1) if inputs % g == 0]))
+        outputs = groups * int(rng.integers(1, max(1, channels // groups) + 1))
+    result = _tensor(rng, common["output"], (outputs, *size), bits)
+    weight_bits = int(rng.integers(2, 9))
+    largest = (1 << (weight_bits - 1)) - 1
+    weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)
+                          ).astype(np.int8)
+    pad_value = np.zeros(inputs, np.int64)
+    if kind == "average":
+        weight[...] = 1
+    elif rng.integers(2):
+        pad_value = rng.integers(source.lo, source.hi + 1, inputs // (inputs if rng.integers(2)
+                                                                      else 1))
+        pad_value = np.broadcast_to(pad_value, inputs).astype(np.int64)
+    padding = pad_value if any(window.pads) else None
+    bias = rng.integers(-1 << int(rng.integers(1, 14)), 1 << int(rng.integers(1, 14)), outputs)
+    rule = _requantization(rng, bias, accumulator_bounds(weight, bias, *bounds, padding, groups),
+                           result, shift)
+    proof = accumulator_proof(weight, bias, *bounds, padding, groups)
+    if kind == "average":
+        return AveragePool2d(**common, requantization=rule, proof=proof), result
+    return Conv2d(**common, weight=weight, weight_bits=weight_bits, groups=groups,
+                  pad_value=pad_value, requantization=rule, proof=proof), result
+
+
+def _requantization(rng: np.random.Generator, bias: np.ndarray, sums: Bounds, result: Tensor,
+                    shift: int | None) -> Requantization:
+    """Multipliers that spread a part of the accumulators' range over the result's range."""
+    shift = int(rng.choice(SHIFTS)) if shift is None else shift
+    reach = np.maximum(np.maximum(np.abs(sums[0]), np.abs(sums[1])), 1)
+    ratio = result.hi / reach * rng.uniform(0.8, 6, len(bias))
+    multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1) | 1
+    lo, hi = np.full(len(bias), result.lo), np.full(len(bias), result.hi)
+    if rng.integers(2):      # clip bounds of their own, as ReLU6 gives
+        hi = rng.integers(max(result.lo, 0), result.hi + 1, len(bias))
+        lo = np.where(rng.random(len(bias)) < 0.5, result.lo, np.minimum(hi, 0))
+    return Requantization(bias.astype(np.int64), multiplier, shift, lo.astype(np.int64),
+                          hi.astype(np.int64))
