@@ -42,7 +42,8 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
     decides whether the data are already the integer input (default: either). Equal generators
     give equal models.
     """
-    shape = (int(rng.integers(1, channels + 1)), *map(int, rng.integers(1, size + 1, 2)))
+    smallest = int(rng.choice([1, size // 2 + 1]))
+    shape = (int(rng.integers(1, channels + 1)), *map(int, rng.integers(smallest, size + 1, 2)))
     source = _tensor(rng, "input", shape, bits)
     if identity_input is None:
         identity_input = bool(rng.integers(2))
@@ -100,8 +101,9 @@ def _window(rng: np.random.Generator, kind: str, shape: tuple[int, int, int]) ->
     """A window that fits into its padded input at least once."""
     if kind == "vector":
         return Window((shape[1], shape[2]))
+    stride = tuple(map(int, rng.choice([1, 1, 1, 2, 3], 2)))
     if kind == "pointwise":
-        return Window((1, 1), tuple(map(int, rng.integers(1, 4, 2))))
+        return Window((1, 1), stride)
     kernel = tuple(map(int, rng.integers(1, 6, 2)))
     pads = [int(rng.integers(0, size)) if rng.integers(2) else 0 for size in kernel * 2]
     kernel = tuple(min(size, extent + before + after) for size, extent, before, after
@@ -110,7 +112,7 @@ def _window(rng: np.random.Generator, kind: str, shape: tuple[int, int, int]) ->
     kernel = tuple(min(size, extent + before + after) for size, extent, before, after
                    in zip(kernel, shape[1:], pads[:2], pads[2:], strict=True))
     pads = [min(pad, size - 1) for pad, size in zip(pads, kernel * 2, strict=True)]
-    return Window(kernel, tuple(map(int, rng.integers(1, 4, 2))), tuple(pads))
+    return Window(kernel, stride, tuple(pads))
 
 
 def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bounds: Bounds,
@@ -140,9 +142,15 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
                                                                       else 1))
         pad_value = np.broadcast_to(pad_value, inputs).astype(np.int64)
     padding = pad_value if any(window.pads) else None
-    bias = rng.integers(-1 << int(rng.integers(1, 14)), 1 << int(rng.integers(1, 14)), outputs)
-    rule = _requantization(rng, bias, accumulator_bounds(weight, bias, *bounds, padding, groups),
-                           result, shift)
+    # Of random numbers, K of them add up to about 1 / sqrt(K) of the largest possible sum.
+    likely = weight[0].size ** -0.5
+    zero = np.zeros(outputs, np.int64)
+    lows, highs = accumulator_bounds(weight, zero, *bounds, padding, groups)
+    spread = (highs - lows) * likely
+    centre = 0 if result.signed else spread * rng.uniform(0, 0.5)
+    bias = centre - (lows + highs) // 2 + spread * rng.uniform(-0.5, 0.5, outputs)
+    bias = np.rint(bias).astype(np.int64)
+    rule = _requantization(rng, bias, spread, result, shift)
     proof = accumulator_proof(weight, bias, *bounds, padding, groups)
     if kind == "average":
         return AveragePool2d(**common, requantization=rule, proof=proof), result
@@ -150,16 +158,19 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
                   pad_value=pad_value, requantization=rule, proof=proof), result
 
 
-def _requantization(rng: np.random.Generator, bias: np.ndarray, sums: Bounds, result: Tensor,
-                    shift: int | None) -> Requantization:
-    """Multipliers that spread a part of the accumulators' range over the result's range."""
-    shift = int(rng.choice(SHIFTS)) if shift is None else shift
-    reach = np.maximum(np.maximum(np.abs(sums[0]), np.abs(sums[1])), 1)
-    ratio = result.hi / reach * rng.uniform(0.8, 6, len(bias))
+def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarray,
+                    result: Tensor, shift: int | None) -> Requantization:
+    """Multipliers that map accumulators ``spread`` wide to about the range of the result.
+
+    Without a given ``shift`` it is the largest, or one below, with which the multipliers fit.
+    """
+    ratio = (result.hi - result.lo) / np.maximum(spread, 1) * rng.uniform(0.3, 3, len(bias))
+    if shift is None:
+        fitting = [s for s in SHIFTS if ratio.max() * (1 << s) < 1 << MULTIPLIER_BITS]
+        shift = int(rng.choice(fitting[-2:] or SHIFTS[:1]))
     multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1) | 1
     lo, hi = np.full(len(bias), result.lo), np.full(len(bias), result.hi)
     if rng.integers(2):      # clip bounds of their own, as ReLU6 gives
         hi = rng.integers(max(result.lo, 0), result.hi + 1, len(bias))
         lo = np.where(rng.random(len(bias)) < 0.5, result.lo, np.minimum(hi, 0))
-    return Requantization(bias.astype(np.int64), multiplier, shift, lo.astype(np.int64),
-                          hi.astype(np.int64))
+    return Requantization(bias, multiplier, shift, lo.astype(np.int64), hi.astype(np.int64))
