@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,38 +20,52 @@ EXECUTORS = ("onnxruntime", "reference")
 BATCH = 32
 
 
+#: A graph ready to run: samples (N, ...) in, values by name out.
+Runner = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
 def run_integer_onnx(proto_or_path: onnx.ModelProto | str | Path, x: np.ndarray,
                      executor: str = "onnxruntime", outputs: Iterable[str] | None = None
                      ) -> dict[str, np.ndarray]:
-    """Results of an integer graph for the integers ``x`` (N, ...) of a data file, by name.
-
-    ``outputs`` names the values wanted, inner ones included; by default the graph's own outputs.
-    ``x`` may spell the graph's sample shape with or without axes of 1. Raises `UserError` when the
-    file is no ONNX graph and `ValueError` for an executor that is not one of `EXECUTORS`.
-    """
-    if executor not in EXECUTORS:
-        raise ValueError(f"unknown executor {executor!r}; use one of {EXECUTORS}")
-    proto = _load(proto_or_path)
-    names = _expose(proto, outputs)
-    shape = [size.dim_value for size in proto.graph.input[0].type.tensor_type.shape.dim]
-    fed = x.reshape(-1, *shape[1:])
-    return _run(proto, fed, names, executor)
+    """Results of an integer graph for the integers ``x`` (N, ...); see `integer_runner`."""
+    return integer_runner(proto_or_path, executor, outputs)(x)
 
 
 def run_float(onnx_path: onnx.ModelProto | str | Path, real_x: np.ndarray,
               outputs: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """Results of a float network for real inputs (N, ...), run by onnxruntime, by name.
+    """Results of a float network for real inputs (N, ...); see `float_runner`."""
+    return float_runner(onnx_path, outputs)(real_x)
+
+
+def integer_runner(proto_or_path: onnx.ModelProto | str | Path, executor: str = "onnxruntime",
+                   outputs: Iterable[str] | None = None) -> Runner:
+    """Load an integer graph for integers of a data file.
+
+    ``outputs`` names the values wanted, inner ones included; by default the graph's own outputs.
+    The samples may spell the graph's input shape with or without axes of 1. Raises `UserError`
+    when the file is no ONNX graph and `ValueError` for an executor that is not in `EXECUTORS`.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"unknown executor {executor!r}; use one of {EXECUTORS}")
+    proto = _load(proto_or_path)
+    run = _runner(proto, _expose(proto, outputs), executor)
+    shape = [size.dim_value for size in graph_input(proto).type.tensor_type.shape.dim]
+    return lambda x: run(x.reshape(-1, *shape[1:]))
+
+
+def float_runner(onnx_path: onnx.ModelProto | str | Path, outputs: Iterable[str] | None = None
+                 ) -> Runner:
+    """Load a float network into onnxruntime for real inputs.
 
     ``outputs`` names the values wanted, inner ones included (unknown names raise `UserError`);
     by default the network's own outputs. A network with a fixed batch size is run in such batches.
     """
-    proto = _load(onnx_path)
-    names = _expose(proto, outputs)
-    fed = graph_input(proto)
     from onnx import helper
 
-    real = real_x.astype(helper.tensor_dtype_to_np_dtype(fed.type.tensor_type.elem_type))
-    return _run(proto, real, names, "onnxruntime")
+    proto = _load(onnx_path)
+    run = _runner(proto, _expose(proto, outputs), "onnxruntime")
+    dtype = helper.tensor_dtype_to_np_dtype(graph_input(proto).type.tensor_type.elem_type)
+    return lambda real_x: run(real_x.astype(dtype))
 
 
 def float_values(onnx_path: onnx.ModelProto | str | Path) -> tuple[str, set[str]]:
@@ -101,18 +115,21 @@ def _expose(proto: onnx.ModelProto, outputs: Iterable[str] | None) -> list[str]:
     return names
 
 
-def _run(proto: onnx.ModelProto, x: np.ndarray, names: list[str], executor: str
-         ) -> dict[str, np.ndarray]:
-    """Run a graph batch by batch."""
+def _runner(proto: onnx.ModelProto, names: list[str], executor: str) -> Runner:
+    """A graph that runs batch by batch."""
     fed = graph_input(proto)
     axes = fed.type.tensor_type.shape.dim
     fixed = axes[0].dim_value if len(axes) else 0    # 0 as well where the size is symbolic
     call = _session(proto, names, executor)
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for batch, count in _batches(x, fixed):
-        for name, value in zip(names, call({fed.name: batch}), strict=True):
-            parts[name].append(value[:count])
-    return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def run(x: np.ndarray) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for batch, count in _batches(x, fixed):
+            for name, value in zip(names, call({fed.name: batch}), strict=True):
+                parts[name].append(value[:count])
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    return run
 
 
 def _batches(x: np.ndarray, fixed: int) -> Iterator[tuple[np.ndarray, int]]:

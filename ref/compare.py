@@ -1,0 +1,217 @@
+"""Comparing a quantized model with its oracles and with the float network it was made from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .atomic import write_atomically
+from .data import Data, check_data, load_data
+from .errors import UserError, run_command
+from .file import load_model
+from .model import Model
+from .onnx_integer import integer_onnx, rounded_input
+from .oracles import Runner, float_runner, float_values, integer_runner
+from .run import run_layers
+
+#: Samples held at once; every feature map of a batch is in memory.
+BATCH = 32
+
+#: Samples each oracle is given at most (None: all); onnx.reference is slow.
+ORACLES: dict[str, int | None] = {"onnxruntime": None, "reference": 4}
+
+
+def compare(model: Model, data: Data, float_path: str | Path | None = None,
+            samples: int | None = None) -> dict[str, Any]:
+    """Run ``model`` and its oracles on ``data`` and measure its distance from the float network.
+
+    The result holds JSON values only:
+
+    - ``samples``: how many were run (the first ``samples`` of the data, default all);
+    - ``metric``: ``"top-1"``; ``float`` and ``integer``: that accuracy in percent, null without
+      labels, without a vector of scores or (``float``) without ``float_path``; of equal scores the
+      first wins;
+    - ``mismatches``: oracle name to the number of integers, over all feature maps, that differ from
+      ``ref.run``; ``oracle_samples``: how many samples each oracle ran;
+    - ``first_mismatch``: null, or a sentence naming oracle, layer, sample and position;
+    - ``layers``: per layer whose output the float network computes under the same name ``name``,
+      ``snr_db`` (null where it is not finite), ``cosine`` (null for a zero map) and ``max_error``
+      (real units) over all samples.
+
+    Raises `UserError` when the data do not fit the model or the float network does not run.
+    """
+    check_data(data, model)
+    data = data.head(samples)
+    differ = _Differences(model)
+    float_output, float_names = float_values(float_path) if float_path is not None else ("", set())
+    errors = {layer.output: _LayerError() for layer in model.layers if layer.output in float_names}
+    run_float = None
+    if float_path is not None:
+        run_float = float_runner(float_path, dict.fromkeys([*errors, float_output]))
+    right = {"float": 0, "integer": 0}
+    labels = _labels(model, data)
+    for start in range(0, len(data), BATCH):
+        part = Data(data.x[start:start + BATCH], None, data.x_scale, data.x_zero_point)
+        maps = run_layers(model, part.x)
+        for executor, limit in ORACLES.items():
+            count = len(part) if limit is None else min(len(part), max(0, limit - start))
+            if count:
+                differ.add(executor, part.x[:count], maps, start)
+        scores = {"integer": maps[model.output_tensor.name] * _column(model.output_tensor.scale)}
+        if run_float is not None:
+            values = run_float(part.real())
+            scores["float"] = values[float_output]
+            for name, error in errors.items():
+                error.add(name, values[name], maps[name] * _column(model.tensors[name].scale))
+        if labels is not None:
+            for kind, score in scores.items():
+                chosen = score.reshape(len(part), -1).argmax(axis=1)
+                right[kind] += int((chosen == labels[start:start + BATCH]).sum())
+    return {
+        "samples": len(data),
+        "metric": "top-1",
+        "float": _percent(right["float"], data, labels if float_path is not None else None),
+        "integer": _percent(right["integer"], data, labels),
+        "mismatches": differ.mismatches,
+        "oracle_samples": differ.samples,
+        "first_mismatch": differ.first,
+        "layers": [{"name": name} | error.measures() for name, error in errors.items()],
+    }
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """Print a result of `compare` as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("network", f"{result['metric']} on {result['samples']} samples")
+    for kind in ("float", "integer"):
+        value = result[kind]
+        table.add_row(kind, "not measured" if value is None else f"{value:.2f} %")
+    console.print(table)
+    table = Table("oracle", "samples", "differing integers")
+    for name, count in result["mismatches"].items():
+        table.add_row(name, str(result["oracle_samples"][name]), str(count))
+    console.print(table)
+    if result["layers"]:
+        table = Table("layer", "SNR (dB)", "cosine", "largest error")
+        for layer in result["layers"]:
+            table.add_row(layer["name"], *(_number(layer[key]) for key in
+                                           ("snr_db", "cosine", "max_error")))
+        console.print(table)
+
+
+class _Differences:
+    """Counts integers in which the oracles differ from ``ref.run``."""
+
+    def __init__(self, model: Model) -> None:
+        """Load the model into every oracle."""
+        proto = integer_onnx(model)
+        self.names = {name: name for name in model.tensors}
+        self.names[model.input.tensor] = rounded_input(model)
+        self.runners: dict[str, Runner] = {
+            executor: integer_runner(proto, executor, self.names.values())
+            for executor in ORACLES}
+        self.mismatches: dict[str, int] = {}
+        self.samples: dict[str, int] = {}
+        self.first: str | None = None
+
+    def add(self, executor: str, x: np.ndarray, maps: dict[str, np.ndarray], start: int) -> None:
+        """Run an oracle on ``x``, the samples from ``start``, and compare all feature maps."""
+        oracle = f"integer-onnx/{executor}"
+        values = self.runners[executor](x)
+        self.samples[oracle] = self.samples.get(oracle, 0) + len(x)
+        self.mismatches.setdefault(oracle, 0)
+        for name, expected in maps.items():
+            given = values[self.names[name]].reshape(len(x), *expected.shape[1:])
+            wrong = np.argwhere(given != expected[:len(x)])
+            self.mismatches[oracle] += len(wrong)
+            if len(wrong) and self.first is None:
+                place = tuple(map(int, wrong[0]))
+                self.first = (f"{oracle} differs first in {name!r}, sample {start + place[0]}, "
+                              f"channel {place[1]}, row {place[2]}, column {place[3]}: "
+                              f"{int(given[place])} instead of {int(expected[place])}")
+
+
+class _LayerError:
+    """Sums over a layer's real values, float and dequantized, from which its error follows."""
+
+    def __init__(self) -> None:
+        """Nothing summed yet."""
+        self.signal = self.noise = self.integer = self.product = self.largest = 0.0
+
+    def add(self, name: str, real: np.ndarray, dequantized: np.ndarray) -> None:
+        """Take in a batch: float values and ``q * scale`` (N, C, H, W), equal in size."""
+        if real.size != dequantized.size:
+            raise UserError(f"the float network's {name!r} has shape {real.shape}, and the "
+                            f"quantized one's {dequantized.shape}; give the network the model was made from")
+        wide = real.astype(np.float64).reshape(dequantized.shape)
+        error = dequantized - wide
+        self.signal += float((wide * wide).sum())
+        self.noise += float((error * error).sum())
+        self.integer += float((dequantized * dequantized).sum())
+        self.product += float((wide * dequantized).sum())
+        self.largest = max(self.largest, float(np.abs(error).max()))
+
+    def measures(self) -> dict[str, float | None]:
+        """``snr_db``, ``cosine``, ``max_error``."""
+        norm = math.sqrt(self.signal * self.integer)
+        finite = self.signal > 0 and self.noise > 0
+        return {"snr_db": 10 * math.log10(self.signal / self.noise) if finite else None,
+                "cosine": self.product / norm if norm > 0 else None,
+                "max_error": self.largest}
+
+
+def _labels(model: Model, data: Data) -> np.ndarray | None:
+    """The class numbers (N,), or None when data or network do not have them."""
+    if data.y is None or model.output_tensor.shape[1:] != (1, 1):
+        return None
+    return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
+
+
+def _percent(right: int, data: Data, labels: np.ndarray | None) -> float | None:
+    """Share of right answers, or None without labels."""
+    return None if labels is None else 100 * right / len(data)
+
+
+def _column(scale: np.ndarray) -> np.ndarray:
+    """A scale () or (C,) shaped to multiply (N, C, H, W)."""
+    return scale.reshape(-1, 1, 1)
+
+
+def _number(value: float | None) -> str:
+    """A table cell."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; gives 1 when an oracle differs, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m ref.compare", description=__doc__)
+    parser.add_argument("model", metavar="NET.q.npz", help="the quantized model")
+    parser.add_argument("--float", metavar="NET.onnx", dest="float_path",
+                        help="the float network it was made from")
+    parser.add_argument("--data", metavar="TEST.npz", required=True, help="labelled samples")
+    parser.add_argument("--samples", type=int, help="use only the first SAMPLES (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the result here as well")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    model = load_model(options.model)
+    result = compare(model, load_data(options.data), options.float_path, options.samples)
+    if options.json is not None:
+        write_atomically(options.json, (json.dumps(result, indent=2) + "\n").encode())
+    print_comparison(result)
+    if result["first_mismatch"] is not None:
+        print(result["first_mismatch"], file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
