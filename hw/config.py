@@ -22,6 +22,7 @@ class EngineConfig:
     activation_depth: int        # words of activation memory
     single_port: bool            # activation memory does one access per cycle, read or write
     accumulator_bits: int = 24
+    multiplier_slice: int = 16   # multiplier bits per partial product in the requantizer
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
@@ -35,6 +36,8 @@ class EngineConfig:
         for name in ("tape_depth", "activation_depth"):
             if not 1 <= getattr(self, name) <= 1 << 16:
                 raise UserError(f"{name} must be 1 to 65536 words, not {getattr(self, name)}")
+        if self.multiplier_slice not in (4, 8, 16):
+            raise UserError(f"multiplier_slice must be 4, 8 or 16, not {self.multiplier_slice}")
         if not 16 <= self.accumulator_bits <= 32:
             raise UserError(f"accumulator_bits must be 16 to 32, not {self.accumulator_bits}")
 

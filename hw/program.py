@@ -1,6 +1,6 @@
 """What the compiler hands to simulation, host and build: a tape image and where tensors lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from .config import EngineConfig
 class Placement:
     """Where a tensor lies in activation memory: pixel after pixel, ``groups`` words each.
 
-    A word holds ``channels`` bytes; a signed value v is stored as v + 128.
+    Pixels follow each other by rows, or by columns if ``transposed``. A word holds ``channels``
+    bytes; a signed value v is stored as v + 128.
     """
 
     tensor: str
@@ -19,6 +20,11 @@ class Placement:
     shape: tuple[int, int, int]          # (channels, height, width)
     signed: bool
     channels: int                        # bytes per word
+    transposed: bool
+
+    def at(self, address: int) -> "Placement":
+        """The same tensor at another address."""
+        return replace(self, address=address)
 
     @property
     def groups(self) -> int:
@@ -32,16 +38,19 @@ class Placement:
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Integers (C, H, W) to memory words, uint8 [words, channels]; spare bytes are zero."""
-        count, height, width = self.shape
-        words = np.zeros((height, width, self.groups * self.channels), np.uint8)
-        words[:, :, :count] = (values.transpose(1, 2, 0) + (128 if self.signed else 0)).astype(np.uint8)
+        order = (2, 1, 0) if self.transposed else (1, 2, 0)
+        pixels = values.transpose(order).reshape(-1, self.shape[0])
+        words = np.zeros((len(pixels), self.groups * self.channels), np.uint8)
+        words[:, :self.shape[0]] = pixels + (128 if self.signed else 0)
         return words.reshape(self.words, self.channels)
 
     def unpack(self, words: np.ndarray) -> np.ndarray:
         """Memory words, uint8 [words, channels], to integers (C, H, W) int64."""
         count, height, width = self.shape
-        values = words.reshape(height, width, -1)[:, :, :count].transpose(2, 0, 1).astype(np.int64)
-        return values - (128 if self.signed else 0)
+        lines = (width, height) if self.transposed else (height, width)
+        values = words.reshape(*lines, -1)[:, :, :count].astype(np.int64)
+        order = (2, 1, 0) if self.transposed else (2, 0, 1)
+        return values.transpose(order) - (128 if self.signed else 0)
 
 
 @dataclass(frozen=True)

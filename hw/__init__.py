@@ -1,0 +1,1 @@
+"""Integer model to circuit: components, engine, compiler, simulation, build and host."""

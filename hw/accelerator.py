@@ -1,0 +1,184 @@
+"""The whole engine: memories, readers, line buffer, array, result writer and sequencer."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, ResetInserter, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from .address_generator import AddressGenerator
+from .config import EngineConfig
+from .descriptor import ADDRESS_BITS
+from .line_buffer import TAGS, LineBuffer
+from .mac_array import MacArray
+from .memory import EngineMemory
+from .memory_reader import MemoryReader
+from .result_writer import ResultWriter
+from .sequencer import Sequencer
+from .tape_reader import TapeReader, TapeWord
+
+
+def load_layout(channels: int) -> data.StructLayout:
+    """A word for one of the memories: space 0 is the activation memory, 1 the tape."""
+    return data.StructLayout({"space": 1, "address": ADDRESS_BITS, "data": 8 * channels})
+
+
+class Accelerator(wiring.Component):
+    """Runs the program on its tape over the activations in its memory.
+
+    Everything is accepted only while not ``busy``. A run reads the tape from word 0, and leaves the result
+    where the program says; `ref.run` gives the same integers for every layer.
+
+    Members
+    -------
+    load : In(stream of {space, address, data}), writes a word
+    read : In(stream of address), data : Out(stream of word), reads the activation memory
+    start : In(1), busy : Out(1)
+    error : Out(1), the last run hung and was ended; cleared by ``start``
+    cycles : Out(32), of the last run
+    trace_write, trace_address, trace_data, trace_layer_done : Out, every result word as it is
+        written, for simulation
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        bits = 8 * config.channels
+        super().__init__({
+            "load":   In(stream.Signature(load_layout(config.channels))),
+            "read":   In(stream.Signature(unsigned(ADDRESS_BITS))),
+            "data":   Out(stream.Signature(unsigned(bits))),
+            "start":  In(1),
+            "busy":   Out(1),
+            "error":  Out(1),
+            "cycles": Out(32),
+            "trace_write":      Out(1),
+            "trace_address":    Out(ADDRESS_BITS),
+            "trace_data":       Out(bits),
+            "trace_layer_done": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Blocks and the wires between them."""
+        m = Module()
+        config = self.config
+        single = config.single_port
+        m.submodules.sequencer = sequencer = Sequencer(config.channels)
+        m.submodules.tape = tape = EngineMemory(config.channels, config.tape_depth,
+                                                single_port=single)
+        m.submodules.activations = activations = EngineMemory(
+            config.channels, config.activation_depth, single_port=single)
+
+        tape_addresses = TapeReader(config.channels)
+        tape_words     = MemoryReader(config.channels, TapeWord)
+        addresses      = AddressGenerator(config.pixels)
+        words          = MemoryReader(config.channels, TAGS)
+        line_buffer    = LineBuffer(config.pixels, config.channels)
+        array          = MacArray(config.pixels, config.channels, config.accumulator_bits)
+        writer         = ResultWriter(config, MacArray.latency)
+        clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
+        m.submodules.tape_addresses = clear(tape_addresses)
+        m.submodules.tape_words     = clear(tape_words)
+        m.submodules.addresses      = clear(addresses)
+        m.submodules.words          = clear(words)
+        m.submodules.line_buffer    = clear(line_buffer)
+        m.submodules.array          = clear(array)
+        m.submodules.writer         = clear(writer)
+
+        # Program: tape -> descriptor | constants | weights
+        connect(m, tape_addresses.o, tape_words.request)
+        tag, word = tape_words.o.payload.tag, tape_words.o.payload.word
+        m.d.comb += [
+            tape_addresses.layer.eq(sequencer.layer),
+            tape_addresses.rewind.eq(sequencer.clear),
+            tape_addresses.fetch.eq(sequencer.fetch),
+            tape_addresses.begin.eq(sequencer.begin),
+            tape.read_enable.eq(tape_words.enable),
+            tape.read_address.eq(tape_words.address),
+            tape_words.data.eq(tape.read_data),
+            sequencer.words.payload.eq(word),
+            sequencer.words.valid.eq(tape_words.o.valid & (tag == TapeWord.DESCRIPTOR)),
+            array.weights.payload.eq(word),
+            array.weights.valid.eq(tape_words.o.valid & (tag == TapeWord.WEIGHT)),
+            writer.plane.eq(word),
+            writer.plane_valid.eq(tape_words.o.valid & tape_words.o.ready
+                                  & (tag == TapeWord.CONSTANT)),
+        ]
+        with m.Switch(tag):
+            with m.Case(TapeWord.DESCRIPTOR):
+                m.d.comb += tape_words.o.ready.eq(sequencer.words.ready)
+            with m.Case(TapeWord.CONSTANT):
+                m.d.comb += tape_words.o.ready.eq(writer.settled)
+            with m.Case(TapeWord.WEIGHT):
+                m.d.comb += tape_words.o.ready.eq(array.weights.ready)
+
+        # Data: activations -> windows -> sums -> activations
+        connect(m, addresses.o, words.request)
+        connect(m, words.o, line_buffer.i)
+        connect(m, line_buffer.o, array.i)
+        m.d.comb += [
+            addresses.layer.eq(sequencer.layer),
+            addresses.begin.eq(sequencer.begin),
+            words.blocked.eq(writer.write if single else 0),
+            words.data.eq(activations.read_data),
+            array.depthwise.eq(sequencer.layer.depthwise),
+            array.maximum.eq(sequencer.layer.maximum),
+            array.channel_last.eq(sequencer.layer.channel_last),
+            array.may_finish.eq(writer.may_finish),
+            writer.layer.eq(sequencer.layer),
+            writer.begin.eq(sequencer.begin),
+            writer.finishing.eq(array.finishing),
+            writer.done.eq(array.done),
+            writer.sums.eq(array.sums),
+            writer.tags.eq(array.tags),
+            sequencer.progress.eq(writer.write),
+            sequencer.layer_done.eq(writer.layer_done),
+            sequencer.start.eq(self.start),
+            self.busy.eq(sequencer.busy),
+            self.error.eq(sequencer.error),
+            self.cycles.eq(sequencer.cycles),
+            self.trace_write.eq(writer.write),
+            self.trace_address.eq(writer.address),
+            self.trace_data.eq(writer.data),
+            self.trace_layer_done.eq(writer.layer_done),
+        ]
+        self.connect_memories(m, tape, activations, words, writer)
+        return m
+
+    def connect_memories(self, m: Module, tape: EngineMemory, activations: EngineMemory,
+                         words: MemoryReader, writer: ResultWriter) -> None:
+        """Share the memories between the engine (while busy) and the host (while idle)."""
+        load = self.load.payload
+        loading = Signal()
+        answers = Signal(EngineMemory.latency)    # reads under way, oldest in the highest bit
+        accepted = Signal()
+        m.d.comb += [
+            self.load.ready.eq(~self.busy),
+            loading.eq(self.load.valid & self.load.ready),
+            tape.write_enable.eq(loading & load.space),
+            tape.write_address.eq(load.address),
+            tape.write_data.eq(load.data),
+
+            self.read.ready.eq(~self.busy & ~self.load.valid & ~self.data.valid & (answers == 0)),
+            accepted.eq(self.read.valid & self.read.ready),
+            self.data.payload.eq(activations.read_data),
+        ]
+        m.d.sync += answers.eq(Cat(accepted, answers))
+        with m.If(self.data.ready):
+            m.d.sync += self.data.valid.eq(0)
+        with m.If(answers[-1]):
+            m.d.sync += self.data.valid.eq(1)
+
+        with m.If(self.busy):
+            m.d.comb += [
+                activations.read_enable.eq(words.enable),
+                activations.read_address.eq(words.address),
+                activations.write_enable.eq(writer.write),
+                activations.write_address.eq(writer.address),
+                activations.write_data.eq(writer.data),
+            ]
+        with m.Else():
+            m.d.comb += [
+                activations.read_enable.eq(accepted),
+                activations.read_address.eq(self.read.payload),
+                activations.write_enable.eq(loading & ~load.space),
+                activations.write_address.eq(load.address),
+                activations.write_data.eq(load.data),
+            ]

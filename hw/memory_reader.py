@@ -1,0 +1,70 @@
+"""Read requests in, words out, in order and without loss, over a memory of fixed latency."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, ShapeLike, Signal, unsigned
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .descriptor import ADDRESS_BITS
+from .line_buffer import word_layout
+
+
+class MemoryReader(wiring.Component):
+    """Turn a stream of addresses into a stream of the words there, with each request's tag.
+
+    A request is issued when a place in the queue is free for its answer, so answers are never lost
+    however long the consumer stalls. One word per cycle in the steady state; a word can be taken
+    ``memory_latency + 1`` cycles after its request was accepted.
+
+    Members
+    -------
+    request : In(stream of {address, tag})
+    blocked : In(1), the memory does something else in this cycle: nothing is issued
+    enable, address : Out, the memory's read port
+    data : In, its answer, ``memory_latency`` cycles later
+    o : Out(stream of {word, tag})
+    """
+
+    memory_latency = 2
+    depth = 4
+
+    def __init__(self, channels: int, tag: ShapeLike) -> None:
+        word = word_layout(channels)
+        self.tag = tag
+        super().__init__({
+            "request": In(stream.Signature(data.StructLayout({
+                "address": unsigned(ADDRESS_BITS), "tag": tag}))),
+            "blocked": In(1),
+            "enable":  Out(1),
+            "address": Out(ADDRESS_BITS),
+            "data":    In(word),
+            "o":       Out(stream.Signature(data.StructLayout({"word": word, "tag": tag}))),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Credits in front, the tags' delay line beside the memory, a queue behind."""
+        m = Module()
+        layout = self.o.payload.shape()
+        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=self.depth)
+        credits = Signal(range(self.depth + 1), init=self.depth)
+        returned = Signal()
+        m.d.comb += [
+            self.request.ready.eq((credits != 0) & ~self.blocked),
+            self.enable.eq(self.request.valid & self.request.ready),
+            self.address.eq(self.request.payload.address),
+            returned.eq(self.o.valid & self.o.ready),
+        ]
+        m.d.sync += credits.eq(credits - self.enable + returned)
+        valid, tag = self.enable, self.request.payload.tag
+        for stage in range(self.memory_latency):
+            next_valid = Signal(name=f"valid{stage}")
+            next_tag = Signal(self.tag, name=f"tag{stage}", reset_less=True)
+            m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
+            valid, tag = next_valid, next_tag
+        m.d.comb += [
+            queue.w_en.eq(valid),
+            queue.w_data.eq(Cat(self.data, tag)),
+            self.o.valid.eq(queue.r_rdy),
+            self.o.payload.as_value().eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+        ]
+        return m

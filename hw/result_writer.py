@@ -1,0 +1,140 @@
+"""From a finished tile to memory: hold its sums, requantize them, write the words."""
+
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import EngineConfig
+from .descriptor import ADDRESS_BITS, DescriptorLayout
+from .line_buffer import TAGS, word_layout
+from .requantizer import Requantizer
+from .tape_reader import CONSTANT_WORDS
+
+
+class ResultWriter(wiring.Component):
+    """Requantize the P x C sums of a tile, R per cycle, and write one word per pixel.
+
+    A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array when the
+    next one may end. Pixels beyond the end of an output row are not written. Writes cannot be held up.
+    Constants arrive as `CONSTANT_WORDS` words, one byte plane of all C channels each, and may change
+    only while ``settled``.
+
+    Members
+    -------
+    layer : In(DescriptorLayout)
+    begin : In(1), load the layer's output address
+    finishing : In(1), from the array: a tile's last product is issued in this cycle
+    done, sums, tags : In, from the array
+    may_finish, settled : Out(1)
+    plane : In(word), plane_valid : In(1), the constants
+    write, address, data : Out, the memory's write port
+    layer_done : Out(1), with the layer's last write
+    """
+
+    def __init__(self, config: EngineConfig, array_latency: int) -> None:
+        self.config = config
+        self.array_latency = array_latency
+        word = word_layout(config.channels)
+        super().__init__({
+            "layer":       In(DescriptorLayout()),
+            "begin":       In(1),
+            "finishing":   In(1),
+            "done":        In(1),
+            "sums": In(data.ArrayLayout(
+                data.ArrayLayout(signed(config.accumulator_bits), config.channels), config.pixels)),
+            "tags":        In(TAGS),
+            "may_finish":  Out(1),
+            "settled":     Out(1),
+            "plane":       In(word),
+            "plane_valid": In(1),
+            "write":       Out(1),
+            "address":     Out(ADDRESS_BITS),
+            "data":        Out(word),
+            "layer_done":  Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """A shift register of sums, the requantizers, and counters delayed to match them."""
+        m = Module()
+        config  = self.config
+        lanes   = config.requantizers
+        chunks  = config.channels // lanes          # cycles per word
+        layer   = self.layer
+
+        planes = [Signal.like(self.plane, name=f"plane{k}") for k in range(CONSTANT_WORDS)]
+        with m.If(self.plane_valid):
+            m.d.sync += [later.eq(earlier) for later, earlier
+                         in zip(planes, [*planes[1:], self.plane], strict=True)]
+
+        # When the buffer is free: counted from the tile's last product, not from its arrival.
+        pipeline = self.array_latency
+        occupied = Signal(range(config.drain_cycles + pipeline + 1))
+        m.d.comb += [self.may_finish.eq(occupied <= pipeline), self.settled.eq(occupied == 0)]
+        with m.If(self.finishing):
+            m.d.sync += occupied.eq(config.drain_cycles + pipeline - 1)
+        with m.Elif(~self.settled):
+            m.d.sync += occupied.eq(occupied - 1)
+
+        # Sums leave lowest lane first: channel within pixel.
+        sums  = Signal(self.sums.shape().size, reset_less=True)
+        tags  = Signal(TAGS, reset_less=True)
+        chunk = Signal(range(max(chunks, 2)))
+        pixel = Signal(range(max(config.pixels, 2)))
+        busy  = Signal()
+        word_end = chunk == chunks - 1
+        with m.If(busy):
+            m.d.sync += [sums.eq(sums >> (lanes * config.accumulator_bits)),
+                         chunk.eq(Mux(word_end, 0, chunk + 1))]
+            with m.If(word_end):
+                m.d.sync += pixel.eq(pixel + 1)
+                with m.If(pixel == config.pixels - 1):
+                    m.d.sync += [pixel.eq(0), busy.eq(0)]
+        with m.If(self.done):
+            m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1)]
+
+        bits = config.accumulator_bits
+        results = []
+        for lane in range(lanes):
+            m.submodules[f"requantizer{lane}"] = unit = Requantizer(bits, config.multiplier_slice)
+            constants = Array([
+                Cat(planes[0][c], planes[1][c], planes[2][c])[:bits] if bits <= 24 else
+                Cat(planes[0][c], planes[1][c], planes[2][c],
+                    planes[2][c][7].replicate(bits - 24))
+                for c in range(lane, config.channels, lanes)])[chunk]
+            multiplier = Array([Cat(planes[3][c], planes[4][c])
+                                for c in range(lane, config.channels, lanes)])[chunk]
+            hi = Array([planes[5][c] for c in range(lane, config.channels, lanes)])[chunk]
+            m.d.comb += [
+                unit.acc.eq(sums[lane * bits:(lane + 1) * bits].as_signed()),
+                unit.constants.bias.eq(constants),
+                unit.constants.multiplier.eq(multiplier),
+                unit.constants.hi.eq(hi),
+                unit.shift.eq(layer.shift),
+                unit.signed_output.eq(layer.signed_output),
+                unit.lo.eq(layer.lo),
+            ]
+            results.append(unit.o)
+
+        # What each requantizer output means, delayed beside it.
+        valid_pixel = ~tags.row_last | (pixel <= layer.pixel_last)
+        last_pixel = Mux(tags.row_last, pixel == layer.pixel_last, pixel == config.pixels - 1)
+        control = Cat(busy, busy & word_end & valid_pixel,
+                      tags.group_last & last_pixel, tags.layer_last & last_pixel)
+        for stage in range(Requantizer.latency):
+            later = Signal(4, name=f"control{stage}")
+            m.d.sync += later.eq(control)
+            control = later
+        valid, word_done, group_last, layer_last = control
+
+        # Gather R bytes a cycle; the oldest end up lowest.
+        with m.If(valid):
+            m.d.sync += self.data.eq(Cat(self.data.as_value(), *results)[8 * lanes:])
+        m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & layer_last)]
+        at_group_end = Signal()
+        m.d.sync += at_group_end.eq(group_last)
+        with m.If(self.write):
+            m.d.sync += self.address.eq(
+                self.address + Mux(at_group_end, layer.result_group, layer.result_pixel))
+        with m.If(self.begin):
+            m.d.sync += self.address.eq(layer.output_address)
+        return m

@@ -1,0 +1,89 @@
+"""Runs a program: fetches each layer's descriptor, starts the layer, waits for its last result."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .descriptor import DescriptorLayout, descriptor_words
+from .line_buffer import word_layout
+
+
+class Sequencer(wiring.Component):
+    """Step through the layers of the tape.
+
+    ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each layer: ``fetch``,
+    the descriptor's words from ``words``, one cycle of ``begin``, and then ``layer_done`` is awaited. A layer
+    in which nothing is written for :attr:`patience` cycles ends the program with ``error``.
+
+    Members
+    -------
+    start : In(1); busy, error : Out(1); cycles : Out(32), of the last run
+    words : In(stream of word), the descriptor
+    clear, fetch, begin : Out(1); layer : Out(DescriptorLayout)
+    progress, layer_done : In(1)
+    """
+
+    patience = 1 << 20
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        super().__init__({
+            "start":      In(1),
+            "busy":       Out(1),
+            "error":      Out(1),
+            "cycles":     Out(32),
+            "words":      In(stream.Signature(word_layout(channels))),
+            "clear":      Out(1),
+            "fetch":      Out(1),
+            "begin":      Out(1),
+            "layer":      Out(DescriptorLayout()),
+            "progress":   In(1),
+            "layer_done": In(1),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """A small state machine, the descriptor register and the watchdog."""
+        m = Module()
+        words    = descriptor_words(self.channels)
+        register = Signal(words * self.channels * 8)
+        count    = Signal(range(words))
+        waiting  = Signal(range(self.patience))
+        m.d.comb += self.layer.eq(register[:self.layer.shape().size])
+
+        with m.If(self.busy):
+            m.d.sync += [self.cycles.eq(self.cycles + 1), waiting.eq(waiting + 1)]
+        with m.If(self.progress | self.begin):
+            m.d.sync += waiting.eq(0)
+
+        with m.FSM() as machine:
+            m.d.comb += self.busy.eq(~machine.ongoing("IDLE"))
+            with m.State("IDLE"):
+                with m.If(self.start):
+                    m.d.comb += self.clear.eq(1)
+                    m.d.sync += [self.cycles.eq(0), self.error.eq(0), waiting.eq(0), count.eq(0)]
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += self.fetch.eq(1)
+                m.next = "DESCRIPTOR"
+            with m.State("DESCRIPTOR"):
+                m.d.comb += self.words.ready.eq(1)
+                with m.If(self.words.valid):
+                    m.d.sync += [
+                        register.eq(Cat(register, self.words.payload.as_value())[self.channels * 8:]),
+                        count.eq(count + 1),
+                    ]
+                    with m.If(count == words - 1):
+                        m.d.sync += count.eq(0)
+                        m.next = "BEGIN"
+            with m.State("BEGIN"):
+                m.d.comb += self.begin.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self.layer_done):
+                    m.next = "FETCH"
+                    with m.If(self.layer.last_layer):
+                        m.next = "IDLE"
+                with m.Elif(waiting == self.patience - 1):
+                    m.d.sync += self.error.eq(1)
+                    m.next = "IDLE"
+        return m
