@@ -151,7 +151,8 @@ class _LayerError:
         """Take in a batch: float values and ``q * scale`` (N, C, H, W), equal in size."""
         if real.size != dequantized.size:
             raise UserError(f"the float network's {name!r} has shape {real.shape}, and the "
-                            f"quantized one's {dequantized.shape}; give the network the model was made from")
+                            f"quantized one's {dequantized.shape}; give the network the model was "
+                            "made from")
         wide = real.astype(np.float64).reshape(dequantized.shape)
         error = dequantized - wide
         self.signal += float((wide * wide).sum())

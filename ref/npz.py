@@ -22,22 +22,19 @@ def read_npz(path: str | Path, what: str) -> dict[str, np.ndarray]:
     the file is not an .npz archive, is damaged or holds Python objects (they would need pickle,
     which can run code); `OSError` when it cannot be read.
     """
-    if not zipfile.is_zipfile(_existing(path)):
-        raise UserError(f"{path} is not a {what}: not an .npz archive, or cut short; "
-                        "make the file again")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
-        raise UserError(f"{path} is a damaged {what} ({error}); make the file again") from error
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise UserError(f"{path} is not a {what}: not an .npz archive, or cut short; "
+                            "make the file again")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except _DAMAGE as error:
+            raise UserError(f"{path} is a damaged {what} ({error}); make the file again"
+                            ) from error
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):    # a member that is not .npy comes back as bytes
             raise UserError(f"{path} is not a {what}: its member {name!r} is not an array; "
                             "make the file with numpy.savez")
     return arrays
-
-
-def _existing(path: str | Path) -> Path:
-    """``path``; raises the `OSError` of opening it when it cannot be read."""
-    with open(path, "rb"):
-        return Path(path)

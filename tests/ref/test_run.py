@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ref import run, run_layers
+from ref import Requantization, UserError, Window, logits, ops, quantize_input, run, run_layers
+from ref.model import SHIFTS
 from ref.onnx_integer import integer_onnx, rounded_input
 from ref.oracles import run_integer_onnx
-from ref.plain import run_plain
-from tests.ref.random_models import models
+from ref.plain import requantize_plain, run_plain
+from tests.ref.random_models import models, random_model, random_samples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(models(channels=7, size=7))
 def test_every_feature_map_equals_the_plain_definition(case):
     model, x = case
@@ -27,7 +31,7 @@ def test_every_feature_map_equals_the_plain_definition(case):
 
 
 @pytest.mark.parametrize("executor", ["onnxruntime", "reference"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=models())
 def test_integer_onnx_gives_every_feature_map(executor, case):
     model, x = case
@@ -39,3 +43,70 @@ def test_integer_onnx_gives_every_feature_map(executor, case):
     result = model.output_tensor
     assert values[result.name].dtype == (np.int8 if result.signed else np.uint8)
     assert values[result.name].shape == (len(x), result.shape[0])
+
+
+def test_integer_onnx_of_a_map_keeps_its_axes():
+    model = random_model(np.random.default_rng(5), layers=1, kinds=("maximum",), size=12,
+                         fully_connected=False)
+    x = random_samples(np.random.default_rng(6), model, 3)
+    assert model.output_tensor.shape[1:] != (1, 1)
+    values = run_integer_onnx(integer_onnx(model), x)
+    assert np.array_equal(values[model.output_tensor.name], run(model, x))
+    with pytest.raises(UserError, match="not in class scores"):
+        logits(model, x)
+
+
+@given(st.integers(-2**31, 2**31 - 1), st.integers(-2**31, 2**31 - 1), st.integers(0, 2**14 - 1),
+       st.sampled_from(SHIFTS), st.integers(-128, 0), st.integers(0, 255))
+def test_requantize_is_exact_over_its_whole_domain(accumulator, bias, half, shift, lo, hi):
+    rule = Requantization(*(np.array([value]) for value in (bias, 2 * half + 1)), shift,
+                          np.array([lo]), np.array([hi]))
+    result = ops.requantize(np.array([[accumulator]]), rule)
+    assert result.tolist() == [[requantize_plain(accumulator, rule, 0)]]
+
+
+@pytest.mark.parametrize("channels", [1000, 1040, 300_000])
+def test_sums_beyond_float32_stay_exact(channels):
+    """127 * 128 * 1040 is just above 2^24, where float32 starts to lose units."""
+    x = np.full((1, channels, 1, 1), 127, np.int64)
+    x[0, 0] = 126
+    weight = np.full((1, channels, 1, 1), 127, np.int8)
+    weight[0, -1] = 1
+    sums = ops.conv2d(x, weight, Window((1, 1)), np.zeros(channels, np.int64), 1)
+    assert sums.item() == 127 * 127 * (channels - 2) + 126 * 127 + 127
+
+
+def test_sums_beyond_float64_are_refused():
+    x = np.full((1, 1, 1, 1), 1 << 52, np.int64)
+    weight = np.full((1, 1, 1, 1), 127, np.int8)
+    with pytest.raises(OverflowError, match="2\\^53"):
+        ops.conv2d(x, weight, Window((1, 1)), np.zeros(1, np.int64), 1)
+
+
+def test_batches_join_to_the_whole(monkeypatch):
+    model = random_model(np.random.default_rng(1))
+    x = random_samples(np.random.default_rng(2), model, 7)
+    whole, layers = run(model, x), run_layers(model, x)
+    monkeypatch.setattr(sys.modules[run.__module__], "WORKING_MEMORY", 1)
+    assert np.array_equal(run(model, x), whole)
+    assert all(np.array_equal(values, layers[name])
+               for name, values in run_layers(model, x).items())
+    assert run(model, x[:0]).shape == (0, *model.output_tensor.shape)
+
+
+def test_a_vector_may_leave_out_its_axes_of_one():
+    model = random_model(np.random.default_rng(3), layers=0, size=1)
+    x = random_samples(np.random.default_rng(4), model, 5)
+    assert model.input_tensor.shape[1:] == (1, 1)
+    assert np.array_equal(logits(model, x[:, :, 0, 0]), run(model, x)[:, :, 0, 0])
+    values = run_integer_onnx(integer_onnx(model), x[:, :, 0, 0])
+    assert np.array_equal(values[model.output_tensor.name], logits(model, x))
+
+
+def test_inputs_of_another_shape_or_kind_are_refused():
+    model = random_model(np.random.default_rng(3))
+    x = random_samples(np.random.default_rng(4), model)
+    with pytest.raises(UserError, match="takes integers of shape"):
+        quantize_input(model, x[:, :, :, :-1])
+    with pytest.raises(UserError, match="float32"):
+        run(model, x.astype(np.float32))
