@@ -137,6 +137,13 @@ def test_a_newer_version_is_refused(parts):
         load_model(path)
 
 
+def test_an_altered_number_is_refused(parts):
+    path, arrays, _ = parts
+    np.savez(path, **arrays | {"layer.0.bias": arrays["layer.0.bias"] + (1 << 20)})
+    with pytest.raises(UserError, match=r"net\.q\.npz: layer 'layer0' claims accumulators"):
+        load_model(path)
+
+
 def test_every_missing_array_or_key_is_refused(parts):
     path, arrays, header = parts
     for name in arrays:
