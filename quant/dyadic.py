@@ -1,0 +1,41 @@
+"""Dyadic numbers: the multipliers and shifts that requantizers and the input rule can express."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ref.model import MULTIPLIER_BITS, SHIFTS
+
+#: Largest multiplier; odd, as every multiplier of a requantizer is.
+LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
+#: Largest ratio a requantizer can express.
+LARGEST_RATIO = LARGEST_MULTIPLIER / (1 << min(SHIFTS))
+
+
+def requantizer_ratio(ratio: np.ndarray) -> tuple[np.ndarray, int]:
+    """Odd ``multiplier`` (O,) int64 and ``shift`` with ``multiplier / 2^shift >= ratio``, closest.
+
+    ``ratio`` (O,) is float64 in ``(0, LARGEST_RATIO]``. The shift is the largest of `SHIFTS` with
+    which the largest multiplier has at most 15 bits, so its precision is best; a ratio below
+    ``2^-shift`` becomes ``2^-shift``. Scaling by a power of two is exact in float64.
+    """
+    largest = float(ratio.max())
+    if not 0 < largest <= LARGEST_RATIO:
+        raise ValueError(f"ratio {largest:g} is outside (0, {LARGEST_RATIO:g}]")
+    shift = max(shift for shift in SHIFTS if math.ldexp(largest, shift) <= LARGEST_MULTIPLIER)
+    ceiling = [math.ceil(math.ldexp(float(value), shift)) for value in ratio]
+    return np.array([max(1, value | 1) for value in ceiling], np.int64), shift
+
+
+def input_ratio(step: float) -> tuple[int, int]:
+    """``multiplier`` and ``shift`` of the input rule that divides integers by about ``step`` >= 1.
+
+    The multiplier has at most 15 bits, the shift is at most the largest of `SHIFTS`. A step of 1
+    gives (1, 0): the integers pass unchanged.
+    """
+    if step <= 1:
+        return 1, 0
+    shift = min(max(SHIFTS), math.floor(math.log2(LARGEST_MULTIPLIER * step)))
+    return min(LARGEST_MULTIPLIER, max(1, round(math.ldexp(1 / step, shift)))), shift

@@ -1,0 +1,120 @@
+"""The float network evaluated in numpy, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ref.data import Data, sample_shapes
+from ref.errors import UserError
+
+from .graph import FloatAveragePool, FloatConv, FloatLayer, FloatMaxPool, FloatNetwork, is_rectified
+
+#: Values one batch of the largest tensor may hold; bounds the memory of an evaluation.
+BATCH_VALUES = 1 << 22
+
+
+def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.float32
+               ) -> np.ndarray:
+    """The network's real input (N, C, H, W) from a data file's integers.
+
+    Raises `UserError` when the samples have another shape than the network's input.
+    """
+    shape = data.x.shape[1:]
+    if shape != network.own_input_shape and shape not in sample_shapes(network.input_shape):
+        raise UserError(
+            f"the data's samples have shape {shape}, and the network {network.name!r} takes "
+            f"{network.own_input_shape}; store x with the network's own input shape")
+    reshaped = Data(data.x.reshape(-1, *network.input_shape), None, data.x_scale,
+                    data.x_zero_point)
+    if data.x_scale.size > 1 or data.x_zero_point.size > 1:
+        channels = network.input_shape[0]
+        for name in ("x_scale", "x_zero_point"):
+            if getattr(data, name).size not in (1, channels):
+                raise UserError(f"the data's {name} has {getattr(data, name).size} entries, and "
+                                f"the network's input has {channels} channels; give one of each")
+    return reshaped.real(dtype)
+
+
+def evaluate_tensors(network: FloatNetwork, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and value (N, C, H, W) of every layer's result in order, for a real input of that form.
+
+    Computes in the dtype of ``x``; the caller holds what it wants to keep.
+    """
+    value = (x * network.input_gain.reshape(-1, 1, 1).astype(x.dtype)
+             + network.input_offset.reshape(-1, 1, 1).astype(x.dtype))
+    for layer in network.layers:
+        value = evaluate_layer(layer, value)
+        yield layer.output, value
+
+
+def evaluate(network: FloatNetwork, x: np.ndarray) -> np.ndarray:
+    """The network's real result (N, C, H, W) for a real input (N, C, H, W)."""
+    results = [value for start, stop in batches(network, len(x))
+               for name, value in evaluate_tensors(network, x[start:stop])
+               if name == network.output]
+    return np.concatenate(results)
+
+
+def batches(network: FloatNetwork, samples: int) -> Iterator[tuple[int, int]]:
+    """Ranges of samples small enough for memory (see `BATCH_VALUES`)."""
+    shapes = network.shapes()
+    largest = 1
+    for layer in network.layers:
+        channels, height, width = shapes[layer.input]
+        taps = layer.window.kernel[0] * layer.window.kernel[1]
+        rows, columns = shapes[layer.output][1:]
+        largest = max(largest, channels * height * width,
+                      shapes[layer.output][0] * rows * columns, channels * taps * rows * columns)
+    step = max(1, BATCH_VALUES // largest)
+    for start in range(0, samples, step):
+        yield start, min(start + step, samples)
+
+
+def evaluate_layer(layer: FloatLayer, x: np.ndarray) -> np.ndarray:
+    """One layer's result (N, O, rows, columns), after its activation, for ``x`` (N, C, H, W)."""
+    if isinstance(layer, FloatConv):
+        result = _convolve(layer, x)
+        if is_rectified(layer.activation):
+            caps = layer.caps.astype(x.dtype).reshape(-1, 1, 1)
+            np.clip(result, 0, caps, out=result)
+        return result
+    if isinstance(layer, FloatAveragePool):
+        size = layer.window.kernel[0] * layer.window.kernel[1]
+        return np.sum(list(_taps(layer, x, 0)), axis=0, dtype=x.dtype) / x.dtype.type(size)
+    if isinstance(layer, FloatMaxPool):
+        return np.max(list(_taps(layer, x, -np.inf)), axis=0)
+    raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+
+
+def _taps(layer: FloatLayer, x: np.ndarray, padding: float) -> Iterator[np.ndarray]:
+    """For each tap of the kernel, row by row, the view (N, C, rows, columns) of what it meets."""
+    top, left, bottom, right = layer.window.pads
+    rows, columns = layer.window.output_size(*x.shape[2:])
+    if any(layer.window.pads):
+        x = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=padding)
+    down, across = layer.window.stride
+    for row in range(layer.window.kernel[0]):
+        for column in range(layer.window.kernel[1]):
+            yield x[:, :, row:row + (rows - 1) * down + 1:down,
+                    column:column + (columns - 1) * across + 1:across]
+
+
+def _convolve(layer: FloatConv, x: np.ndarray) -> np.ndarray:
+    """The convolution with its bias, before the activation."""
+    samples = len(x)
+    outputs, fan_in, height, width = layer.weight.shape
+    rows, columns = layer.window.output_size(*x.shape[2:])
+    weight = layer.weight.astype(x.dtype)
+    bias = layer.bias.astype(x.dtype).reshape(-1, 1, 1)
+    if layer.channelwise:
+        result = np.zeros((samples, outputs, rows, columns), x.dtype)
+        flat = weight.reshape(outputs, -1, 1, 1)
+        for index, tap in enumerate(_taps(layer, x, 0)):
+            result += tap[:, layer.input_of_output[:, 0]] * flat[:, index]
+        return result + bias
+    patches = np.stack(list(_taps(layer, x, 0)), axis=2)       # (N, C, taps, rows, columns)
+    patches = patches.reshape(samples, layer.groups, fan_in * height * width, rows * columns)
+    matrix = weight.reshape(layer.groups, outputs // layer.groups, -1)
+    return np.matmul(matrix, patches).reshape(samples, outputs, rows, columns) + bias

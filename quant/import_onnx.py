@@ -1,0 +1,420 @@
+"""A float ONNX network as a chain of convolutions and pools, normalizations fused in float64.
+
+The import walks the nodes with one *view*: which element of the last layer's map (C, H, W) each
+element of the current ONNX tensor is. Reshapes and transpositions only rearrange the view, so
+layouts that cancel vanish, and a fully connected layer finds the order of its columns in it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from onnx import NodeProto
+
+from ref.errors import UserError
+from ref.model import Window
+
+from .graph import (
+    Activation,
+    FloatAveragePool,
+    FloatConv,
+    FloatLayer,
+    FloatMaxPool,
+    FloatNetwork,
+    is_rectified,
+)
+from .onnx_file import OnnxGraph, attributes, read_graph, where
+from .windows import NO_PADS, Pads, pad_node_pads, window_of
+
+#: Largest kernel, in either direction, that a dilated convolution is spread out to.
+LARGEST_SPREAD_KERNEL = 15
+
+
+def import_onnx(path: str | Path) -> FloatNetwork:
+    """Read a float ONNX file (operator set 11 or later) into a `FloatNetwork`.
+
+    Batch normalization and constant additions and multiplications are fused into the convolutions
+    in float64; a final softmax is left out, since it does not change the label. Raises
+    `UserError` naming the node for everything that cannot be kept exactly; `OSError` for an
+    unreadable file.
+    """
+    graph = read_graph(path)
+    walk = _Walk(graph)
+    for node in graph.nodes:
+        walk.take(node)
+    return walk.finish()
+
+
+class _Walk:
+    """The chain built so far and the view of its last map."""
+
+    def __init__(self, graph: OnnxGraph) -> None:
+        self.graph = graph
+        self.constants = graph.constants
+        sizes = graph.input_shape
+        channels, height, width = (1, *sizes) if len(sizes) == 2 else (*sizes, 1, 1)[:3]
+        self.input_shape = (channels, height, width)
+        self.shape = self.input_shape        # of the last layer's map
+        self.view = np.arange(math.prod(sizes)).reshape(1, *sizes)
+        self.layers: list[FloatLayer] = []
+        self.gain = np.ones(self.input_shape[0])
+        self.offset = np.zeros(self.input_shape[0])
+        self.pads: Pads = NO_PADS            # a Pad node waiting for the layer that takes it
+        self.ended: NodeProto | None = None  # the softmax
+
+    @property
+    def tensor(self) -> str:
+        """Name of the last layer's result."""
+        return self.layers[-1].output if self.layers else self.graph.input
+
+    def take(self, node: NodeProto) -> None:
+        """Add one node to the chain."""
+        rearranging = node.op_type in REARRANGING or node.op_type in ("Identity", "Cast", "Dropout")
+        if self.ended is not None and not rearranging:
+            raise UserError(f"{where(self.ended)} is not at the end of the network; only a final "
+                            "softmax can be left to the host")
+        if any(self.pads) and node.op_type not in (*TAKING_PADS, "Identity", "Cast", "Dropout"):
+            raise UserError(f"{where(node)} follows a Pad; only a convolution or a pool can take "
+                            "its padding")
+        if rearranging:
+            self._rearrange(node)
+        elif node.op_type in ("Softmax", "LogSoftmax"):
+            self.ended = node
+        else:
+            HANDLERS[node.op_type](self, node)
+
+    def finish(self) -> FloatNetwork:
+        """The network, once every node is taken."""
+        if not self.layers:
+            raise UserError(f"the network {self.graph.name!r} has no layers; give one with at "
+                            "least one convolution or fully connected layer")
+        if any(self.pads) or not np.array_equal(self.view.ravel(), np.arange(self.view.size)):
+            raise UserError(f"the output {self.graph.output!r} is padded or transposed after its "
+                            "last layer; cut the network before that")
+        return FloatNetwork(self.graph.name, self.graph.input, self.input_shape,
+                            self.graph.input_shape, self.gain, self.offset, tuple(self.layers))
+
+    # -- constants ------------------------------------------------------------------------------
+    def constant(self, node: NodeProto, index: int, default: np.ndarray | None = None
+                 ) -> np.ndarray:
+        """A node's input as a finite float64 constant."""
+        name = node.input[index] if index < len(node.input) else ""
+        if not name and default is not None:
+            return default
+        if name not in self.constants:
+            raise UserError(f"{where(node)} takes its input {name!r} from data, not from a "
+                            "constant; export the network with fixed weights")
+        value = np.asarray(self.constants[name], np.float64)
+        if not np.isfinite(value).all():
+            raise UserError(f"{where(node)} has a weight that is not a number or infinite in "
+                            f"{name!r}; train or export the network again")
+        return value
+
+    # -- the view -------------------------------------------------------------------------------
+    def _rearrange(self, node: NodeProto) -> None:
+        """Reshape, Flatten, Squeeze, Unsqueeze, Transpose; Identity, Cast and Dropout keep all."""
+        values, view = attributes(node), self.view
+        match node.op_type:
+            case "Transpose":
+                axes = values.get("perm", list(range(view.ndim))[::-1])
+                self.view = view.transpose(axes)
+            case "Flatten":
+                axis = values.get("axis", 1) % (view.ndim + 1)
+                self.view = view.reshape(math.prod(view.shape[:axis]), -1)
+            case "Reshape":
+                sizes = [int(size) for size in self.constant(node, 1)]
+                if not values.get("allowzero", 0):
+                    sizes = [size or view.shape[axis] for axis, size in enumerate(sizes)]
+                self.view = view.reshape(sizes)
+            case "Squeeze":
+                self.view = np.squeeze(view, self._axes(node))
+            case "Unsqueeze":
+                self.view = np.expand_dims(view, self._axes(node) or ())
+        if self.view.ndim == 0 or self.view.shape[0] != 1:
+            raise UserError(f"{where(node)} mixes the batch with other axes; keep the batch as the "
+                            "first axis")
+
+    def _axes(self, node: NodeProto) -> tuple[int, ...] | None:
+        """The axes of an operator that has them as attribute or, since version 13, as input."""
+        if len(node.input) > 1 and node.input[1]:
+            return tuple(int(axis) for axis in self.constant(node, 1))
+        axes = attributes(node).get("axes")
+        return None if axes is None else tuple(axes)
+
+    def map_shape(self, node: NodeProto) -> tuple[int, int, int]:
+        """(C, H, W) of the map a node reads; the view must show the last layer's map unchanged."""
+        channels, height, width = (*self.view.shape[1:], 1, 1)[:3]
+        if self.view.ndim != 4:
+            raise UserError(f"{where(node)} reads {self.view.ndim - 2}-dimensional maps; only "
+                            "two-dimensional maps are supported, insert an axis of size 1")
+        ordered = np.array_equal(self.view.ravel(), np.arange(self.view.size))
+        if ordered and not self.layers and not self._normalized:
+            self.input_shape = self.shape = (channels, height, width)
+            self.gain, self.offset = np.ones(channels), np.zeros(channels)
+        if not ordered or self.shape != (channels, height, width):
+            raise UserError(f"{where(node)} reads a transposed or reshaped map; export the network "
+                            "with channels first (NCHW)")
+        return self.shape
+
+    @property
+    def _normalized(self) -> bool:
+        """Whether a normalization of the input was taken."""
+        return bool((self.gain != 1).any() or (self.offset != 0).any())
+
+    def _set_map(self, layer: FloatLayer, channels: int) -> None:
+        """Append a layer whose result has ``channels`` channels; the view shows it unchanged."""
+        self.shape = (channels, *layer.window.output_size(*self.shape[1:]))
+        self.view = np.arange(math.prod(self.shape)).reshape(1, *self.shape)
+        self.pads = NO_PADS
+        self.layers.append(layer)
+
+    # -- layers ---------------------------------------------------------------------------------
+    def convolution(self, node: NodeProto) -> None:
+        """Conv."""
+        weight = self.constant(node, 1)
+        if weight.ndim != 4:
+            raise UserError(f"{where(node)} is a {weight.ndim - 2}-dimensional convolution; only "
+                            "two-dimensional ones are supported, insert an axis of size 1")
+        shape, values = self.map_shape(node), attributes(node)
+        weight = _spread(node, weight, values.get("dilations", [1, 1]))
+        bias = self.constant(node, 2, np.zeros(len(weight)))
+        window = window_of(node, values, weight.shape[2:], shape[1:], self.pads)
+        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0], window,
+                                weight, bias, values.get("group", 1), None), len(weight))
+
+    def gemm(self, node: NodeProto) -> None:
+        """Gemm: the convolution whose kernel is the whole map."""
+        values = attributes(node)
+        if values.get("transA", 0):
+            raise UserError(f"{where(node)} transposes its data (transA); export it without")
+        weight = self.constant(node, 1) * values.get("alpha", 1.0)
+        weight = weight if values.get("transB", 0) else weight.T
+        bias = self.constant(node, 2, np.zeros(1)) * values.get("beta", 1.0)
+        self._fully_connected(node, weight, np.broadcast_to(bias.ravel(), len(weight)))
+
+    def matmul(self, node: NodeProto) -> None:
+        """MatMul with a constant on the right; a bias follows as an Add."""
+        weight = self.constant(node, 1)
+        if weight.ndim != 2:
+            raise UserError(f"{where(node)} multiplies by a constant of {weight.ndim} axes; only "
+                            "matrices (features, outputs) are supported")
+        self._fully_connected(node, weight.T, np.zeros(weight.shape[1]))
+
+    def _fully_connected(self, node: NodeProto, matrix: np.ndarray, bias: np.ndarray) -> None:
+        """Append the layer with ``matrix`` (O, features) of the current view's order."""
+        if self.view.ndim != 2:
+            raise UserError(f"{where(node)} reads {self.view.ndim} axes; flatten them to (batch, "
+                            "features) first")
+        if not self.layers and not self._normalized:
+            self.input_shape = self.shape = (self.view.size, 1, 1)
+            self.gain, self.offset = np.ones(self.view.size), np.zeros(self.view.size)
+        weight = np.empty_like(matrix)
+        weight[:, self.view[0]] = matrix
+        window = Window(self.shape[1:])
+        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0], window,
+                                weight.reshape(len(matrix), *self.shape), bias.copy(), 1, None),
+                      len(matrix))
+        self.view = self.view.reshape(1, -1)
+
+    def pool(self, node: NodeProto) -> None:
+        """AveragePool and MaxPool."""
+        shape, values = self.map_shape(node), attributes(node)
+        kernel = tuple(values["kernel_shape"])
+        if len(kernel) != 2 or len([name for name in node.output if name]) > 1:
+            raise UserError(f"{where(node)} is not a plain two-dimensional pool; only those are "
+                            "supported")
+        average = node.op_type == "AveragePool"
+        if any(step != 1 for step in values.get("dilations", [1, 1])):
+            raise UserError(f"{where(node)} has dilations {values['dilations']}; only dilation 1 "
+                            "is supported in pools")
+        if any(self.pads) and not average and not self._non_negative:
+            raise UserError(f"{where(node)} takes the maximum of a Pad's zeros and signed values; "
+                            "put the padding into the pool or a ReLU before it")
+        window = window_of(node, values, kernel, shape[1:], self.pads)
+        if average and any(np.subtract(window.pads, self.pads)) \
+                and not values.get("count_include_pad", 0):
+            raise UserError(f"{where(node)} has padding that its mean leaves out "
+                            "(count_include_pad=0); set count_include_pad=1 or pool without "
+                            "padding")
+        self._pool(node, FloatAveragePool if average else FloatMaxPool, window)
+
+    def global_pool(self, node: NodeProto) -> None:
+        """GlobalAveragePool and GlobalMaxPool."""
+        kind = FloatAveragePool if node.op_type == "GlobalAveragePool" else FloatMaxPool
+        self._pool(node, kind, Window(self.map_shape(node)[1:]))
+
+    def reduce_mean(self, node: NodeProto) -> None:
+        """ReduceMean over rows and columns, in whatever layout they are."""
+        values, view, given = attributes(node), self.view, self._axes(node)
+        axes = [axis % view.ndim for axis in (range(view.ndim) if given is None else given)]
+        kept = [axis for axis in range(view.ndim) if axis not in axes]
+        channel = view.transpose(kept + axes) // math.prod(self.shape[1:])
+        channel = channel.reshape(*[view.shape[axis] for axis in kept], -1)
+        if channel.shape[-1] != math.prod(self.shape[1:]) or 0 in axes \
+                or not (channel == channel[..., :1]).all():
+            raise UserError(f"{where(node)} takes a mean over axes {axes}; only a mean over rows "
+                            "and columns is supported")
+        result = channel[..., 0]
+        if values.get("keepdims", 1):
+            result = np.expand_dims(result, tuple(axes))
+        self._pool(node, FloatAveragePool, Window(self.shape[1:]))
+        self.view = result
+
+    def _pool(self, node: NodeProto, kind: type[FloatLayer], window: Window) -> None:
+        """Append a pool, unless its window is a single value."""
+        if window == Window((1, 1)):
+            return
+        self._set_map(kind(node.name or node.output[0], self.tensor, node.output[0], window),
+                      self.shape[0])
+
+    def pad(self, node: NodeProto) -> None:
+        """Pad with zeros: waits for the convolution or pool that takes it."""
+        self.map_shape(node)
+        values = attributes(node)
+        filling = float(self.constant(node, 2, np.zeros(())))
+        if values.get("mode", "constant") != "constant" or filling != 0:
+            raise UserError(f"{where(node)} pads with something other than zero; only zero padding "
+                            "is supported")
+        extra = pad_node_pads(node, [int(size) for size in self.constant(node, 1)])
+        self.pads = tuple(int(size) for size in np.add(self.pads, extra))   # type: ignore
+
+    # -- fused into the layer before --------------------------------------------------------------
+    def normalization(self, node: NodeProto) -> None:
+        """BatchNormalization with its running statistics."""
+        values = attributes(node)
+        if values.get("training_mode", 0):
+            raise UserError(f"{where(node)} is in training mode; export the network for inference")
+        gamma, beta, mean, variance = (self.constant(node, index) for index in range(1, 5))
+        if (variance < 0).any():
+            raise UserError(f"{where(node)} has a negative variance; train or export the network "
+                            "again")
+        deviation = np.sqrt(variance + values.get("epsilon", 1e-5))
+        if (deviation == 0).any():
+            raise UserError(f"{where(node)} divides by a variance and an epsilon of 0; export it "
+                            "with an epsilon")
+        scale = gamma / deviation
+        sizes = (1, -1) + (1,) * (self.view.ndim - 2)
+        self._affine(node, scale.reshape(sizes), (beta - mean * scale).reshape(sizes))
+
+    def arithmetic(self, node: NodeProto) -> None:
+        """Add, Sub, Mul and Div with a constant that is the same over each channel."""
+        right = node.input[1] in self.constants
+        value = self.constant(node, 1 if right else 0)
+        one, none = np.ones(()), np.zeros(())
+        if node.op_type == "Div" and (not right or (value == 0).any()):
+            raise UserError(f"{where(node)} divides by data or by zero; only a division by a "
+                            "constant is supported")
+        scale, offset = {
+            "Add": (one, value), "Mul": (value, none), "Sub": (one, -value) if right
+            else (-one, value), "Div": (1 / value if node.op_type == "Div" else one, none),
+        }[node.op_type]
+        self._affine(node, scale, offset)
+
+    def _affine(self, node: NodeProto, scale: np.ndarray, offset: np.ndarray) -> None:
+        """Multiply the view by ``scale`` and add ``offset``; both broadcast to the view."""
+        gain, shift = self._per_channel(node, scale), self._per_channel(node, offset)
+        last = self.layers[-1] if self.layers else None
+        if last is None:
+            if any(gain == 0):
+                raise UserError(f"{where(node)} multiplies an input channel by 0; remove the "
+                                "channel")
+            self.gain, self.offset = self.gain * gain, self.offset * gain + shift
+        elif isinstance(last, FloatConv) and last.activation is None:
+            self.layers[-1] = replace(last, output=node.output[0], bias=last.bias * gain + shift,
+                                      weight=last.weight * gain[:, None, None, None])
+        else:
+            self._channelwise(node, gain, shift, None)
+
+    def _per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
+        """``value``, broadcast to the view, as one number per channel of the map, (C,)."""
+        try:
+            spread = np.broadcast_to(value, self.view.shape)
+        except ValueError as error:
+            raise UserError(f"{where(node)} has a constant of shape {value.shape} for data of "
+                            f"shape {self.view.shape}; it must not add axes") from error
+        flat = np.empty(self.view.size)
+        flat[self.view.ravel()] = spread.ravel()
+        channels = flat.reshape(self.shape[0], -1)
+        if not (channels == channels[:, :1]).all():
+            raise UserError(f"{where(node)} has a constant that differs within a channel; only one "
+                            "number per channel is supported")
+        return channels[:, 0].copy()
+
+    def _channelwise(self, node: NodeProto, gain: np.ndarray, offset: np.ndarray,
+                     activation: Activation) -> None:
+        """Append a 1x1 depthwise convolution, for what no layer before it can take in."""
+        view = self.view
+        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0],
+                                Window((1, 1)), gain.reshape(-1, 1, 1, 1), offset, len(gain),
+                                activation), len(gain))
+        self.view = view
+
+    def clip(self, node: NodeProto) -> None:
+        """Relu and Clip(0, cap)."""
+        low, high = 0.0, math.inf
+        if node.op_type == "Clip":
+            low, high = (self._limit(node, index, default)
+                         for index, default in ((1, -math.inf), (2, math.inf)))
+            if low == -math.inf and high == math.inf:
+                return
+            if low != 0 or not high > 0:
+                raise UserError(f"{where(node)} clips to {low:g}..{high:g}; only a lower limit of "
+                                "0 and a positive upper limit are supported")
+        last = self.layers[-1] if self.layers else None
+        if high == math.inf and self._non_negative:
+            return
+        activation: Activation = "relu" if high == math.inf else high
+        if isinstance(last, FloatConv):
+            cap = min(high, float(last.caps.min()))
+            self.layers[-1] = replace(last, output=node.output[0],
+                                      activation="relu" if cap == math.inf else cap)
+        else:
+            channels = self.shape[0]
+            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
+
+    def _limit(self, node: NodeProto, index: int, default: float) -> float:
+        """A limit of Clip, infinite where it is left out."""
+        name = node.input[index] if index < len(node.input) else ""
+        if name and name not in self.constants:
+            raise UserError(f"{where(node)} takes its limit {name!r} from data; export the network "
+                            "with fixed limits")
+        return float(np.asarray(self.constants[name]).item()) if name else default
+
+    @property
+    def _non_negative(self) -> bool:
+        """Whether the current values are known to be 0 or more."""
+        for layer in reversed(self.layers):
+            if isinstance(layer, FloatConv):
+                return is_rectified(layer.activation)
+        return False
+
+
+def _spread(node: NodeProto, weight: np.ndarray, dilations: list[int]) -> np.ndarray:
+    """The kernel with its dilation written out as zeros."""
+    outputs, fan_in, *kernel = weight.shape
+    sizes = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    if sizes == kernel:
+        return weight
+    if max(sizes) > LARGEST_SPREAD_KERNEL:
+        raise UserError(f"{where(node)} has dilations {dilations}, which spread its kernel to "
+                        f"{sizes[0]}x{sizes[1]}; at most {LARGEST_SPREAD_KERNEL} rows and columns "
+                        "are supported")
+    spread = np.zeros((outputs, fan_in, *sizes))
+    spread[:, :, ::dilations[0], ::dilations[1]] = weight
+    return spread
+
+
+#: Operators that only rearrange elements.
+REARRANGING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
+#: Operators that take a Pad before them into their own padding.
+TAKING_PADS = ("Conv", "AveragePool", "MaxPool", "Pad")
+HANDLERS = {
+    "Add": _Walk.arithmetic, "AveragePool": _Walk.pool, "BatchNormalization": _Walk.normalization,
+    "Clip": _Walk.clip, "Conv": _Walk.convolution, "Div": _Walk.arithmetic, "Gemm": _Walk.gemm,
+    "GlobalAveragePool": _Walk.global_pool, "GlobalMaxPool": _Walk.global_pool,
+    "MatMul": _Walk.matmul, "MaxPool": _Walk.pool, "Mul": _Walk.arithmetic, "Pad": _Walk.pad,
+    "ReduceMean": _Walk.reduce_mean, "Relu": _Walk.clip, "Sub": _Walk.arithmetic,
+}

@@ -1,0 +1,179 @@
+"""One float layer to one integer layer: constants, proof and what the layers after it need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ref.bounds import (
+    Bounds,
+    accumulator_bounds,
+    accumulator_proof,
+    layer_bounds,
+)
+from ref.errors import UserError
+from ref.model import (
+    AveragePool2d,
+    Conv2d,
+    Layer,
+    MaxPool2d,
+    Requantization,
+    Tensor,
+)
+
+from .calibrate import Statistics
+from .dyadic import LARGEST_RATIO, requantizer_ratio
+from .graph import FloatAveragePool, FloatConv, FloatLayer, FloatMaxPool
+from .presets import Settings
+from .weights import round_weights, weight_steps
+
+#: Bits of the accumulator that adds products and bias.
+ACCUMULATOR_BITS = 24
+#: An accumulator step finer than this share of an output step would gain nothing.
+FINEST = 2.0 ** -14
+#: Attempts to fit a channel's accumulator by coarser steps.
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A tensor of the integer model as the quantizer sees it, in the balanced network's units.
+
+    The real value of channel c is ``(q - zero[c]) * step[c]``; ``step`` may be negative for the
+    input only (a negative normalization). ``mean`` and ``square`` describe that real value.
+    """
+
+    tensor: Tensor
+    step: np.ndarray                        # (C,) float64
+    zero: np.ndarray                        # (C,) float64
+    mean: np.ndarray                        # (C,) float64
+    square: np.ndarray                      # (C,) float64
+    bounds: Bounds
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is asked of a layer's result: its type, steps and statistics, before any rounding."""
+
+    name: str
+    shape: tuple[int, int, int]
+    bits: int
+    signed: bool
+    shared: bool                            # one step for all channels, exactly
+    step: np.ndarray                        # (C,) float64, balanced units
+    factor: np.ndarray | float              # balanced = factor * original, per channel
+    statistics: Statistics                  # balanced units
+
+
+def quantize_layer(layer: FloatLayer, source: Quantized, target: Target, settings: Settings
+                   ) -> tuple[Layer, Quantized]:
+    """The integer layer of a float layer of the balanced network, and its result.
+
+    Raises `UserError` naming a layer whose accumulator cannot be made to fit.
+    """
+    if isinstance(layer, FloatConv):
+        return _convolution(layer, source, target, settings)
+    if isinstance(layer, FloatAveragePool):
+        return _average_pool(layer, source, target)
+    if isinstance(layer, FloatMaxPool):
+        made = MaxPool2d(layer.name, (layer.input,), layer.output, layer.window)
+        return made, _result(made, source, target, source.step, source.tensor.signed)
+    raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+
+
+def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings
+                 ) -> tuple[Conv2d, Quantized]:
+    """Weights for a realized dyadic ratio, integer bias, clip bounds and proof."""
+    bits = settings.weight_bits
+    inputs = layer.input_of_output                              # (O, I / groups)
+    weight = layer.weight * source.step[inputs][:, :, None, None]
+    energy = np.broadcast_to((source.square / source.step ** 2)[inputs][:, :, None, None],
+                             weight.shape).reshape(len(weight), -1)
+    unit = weight_steps(weight.reshape(len(weight), -1), bits, energy)
+    step = np.maximum(target.step, unit / LARGEST_RATIO)
+    if target.shared:
+        step = np.full_like(step, step.max())
+    unit = np.maximum(unit, step * FINEST)
+    word = 1 << (ACCUMULATOR_BITS - 1)
+    pad_value = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi).astype(np.int64)
+    padded = pad_value if any(layer.window.pads) else None
+    for _ in range(ATTEMPTS):
+        multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
+        unit = multiplier * 2.0 ** -shift * step                # the realized one
+        integers = round_weights(weight, unit, bits)
+        bias = layer.bias / unit - np.einsum("oi,oi->o", integers.sum(axis=(2, 3)),
+                                             source.zero[inputs])
+        if settings.bias_correction:
+            lost = (weight / unit[:, None, None, None] - integers).sum(axis=(2, 3))
+            bias += np.einsum("oi,oi->o", lost, (source.mean / source.step)[inputs])
+        bias = np.rint(bias)
+        lows, highs = accumulator_bounds(integers.astype(np.int64), np.zeros(len(bias)),
+                                         *source.bounds, padded, layer.groups)
+        if not target.signed:       # a channel that is always 0 needs no bias beyond making it so
+            bias = np.maximum(bias, -highs)
+        lows, highs = lows + bias, highs + bias
+        reach = np.maximum(np.maximum(highs + 1, -lows), np.abs(bias) + 1)
+        if (reach <= word).all():
+            break
+        unit = np.where(reach > word, unit * np.maximum(reach / word * 1.01, 1.1), unit)
+        step = np.maximum(step, unit / LARGEST_RATIO)
+        if target.shared:
+            step = np.full_like(step, step.max())
+    else:
+        raise UserError(f"the accumulator of layer {layer.name!r} (channel "
+                        f"{int(reach.argmax())}) reaches {reach.max():.3g}, beyond "
+                        f"{ACCUMULATOR_BITS} bits; use fewer weight or activation bits")
+    lo, hi = _limits(target, layer, step)
+    whole = integers.astype(np.int8), bias.astype(np.int64)
+    made = Conv2d(
+        layer.name, (layer.input,), layer.output, whole[0], bits, layer.window, layer.groups,
+        pad_value, Requantization(whole[1], multiplier, shift, lo, hi),
+        accumulator_proof(*whole, *source.bounds, padded, layer.groups))
+    return made, _result(made, source, target, step, target.signed)
+
+
+def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
+                  ) -> tuple[AveragePool2d, Quantized]:
+    """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly."""
+    size = layer.window.kernel[0] * layer.window.kernel[1]
+    wanted = np.minimum(source.step / size / target.step, LARGEST_RATIO)
+    if target.shared:
+        wanted = np.full_like(wanted, wanted.min())
+    multiplier, shift = requantizer_ratio(wanted)
+    step = source.step / size / (multiplier * 2.0 ** -shift)
+    zeros = np.zeros(len(step), np.int64)
+    lo, hi = _limits(target, layer, step)
+    requantization = Requantization(zeros, multiplier, shift, lo, hi)
+    ones = np.ones((len(step), 1, *layer.window.kernel), np.int8)
+    padded = zeros if any(layer.window.pads) else None
+    proof = accumulator_proof(ones, zeros, *source.bounds, padded, len(step))
+    if proof.bits > ACCUMULATOR_BITS:
+        raise UserError(f"the accumulator of layer {layer.name!r} needs {proof.bits} bits, beyond "
+                        f"{ACCUMULATOR_BITS}; use a smaller pooling window or fewer activation "
+                        "bits")
+    made = AveragePool2d(layer.name, (layer.input,), layer.output, layer.window, requantization,
+                         proof)
+    return made, _result(made, source, target, step, source.tensor.signed)
+
+
+def _limits(target: Target, layer: FloatLayer, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip bounds per channel: the type's own, and a capped activation's cap."""
+    lo = -(1 << (target.bits - 1)) if target.signed else 0
+    hi = (1 << (target.bits - int(target.signed))) - 1
+    caps = layer.caps if isinstance(layer, FloatConv) else np.full(len(step), np.inf)
+    upper = np.clip(np.rint(np.minimum(caps / step, hi)), lo, hi)
+    return np.full(len(step), lo, np.int64), upper.astype(np.int64)
+
+
+def _result(layer: Layer, source: Quantized, target: Target, step: np.ndarray, signed: bool
+            ) -> Quantized:
+    """The layer's result, its scale in the original network's units."""
+    scale = step / target.factor
+    if (scale == scale[0]).all():
+        scale = np.array(scale[0])
+    tensor = Tensor(target.name, target.shape, target.bits, signed, scale)
+    statistics = target.statistics
+    zero = source.zero if isinstance(layer, MaxPool2d) else np.zeros(len(step))
+    return Quantized(tensor, step, zero, statistics.mean, statistics.square,
+                     layer_bounds(layer, source.bounds))
