@@ -26,11 +26,9 @@ from .graph import (
     FloatNetwork,
     is_rectified,
 )
-from .onnx_file import OnnxGraph, attributes, read_graph, where
-from .windows import NO_PADS, Pads, pad_node_pads, window_of
-
-#: Largest kernel, in either direction, that a dilated convolution is spread out to.
-LARGEST_SPREAD_KERNEL = 15
+from .onnx_file import FLOATS, OnnxGraph, attributes, read_graph, where
+from .views import REARRANGING, axes_of, is_ordered, rearranged
+from .windows import NO_PADS, Pads, pad_node_pads, spread_kernel, window_of
 
 
 def import_onnx(path: str | Path) -> FloatNetwork:
@@ -72,26 +70,36 @@ class _Walk:
 
     def take(self, node: NodeProto) -> None:
         """Add one node to the chain."""
-        rearranging = node.op_type in REARRANGING or node.op_type in ("Identity", "Cast", "Dropout")
+        rearranging = node.op_type in REARRANGING or node.op_type in KEEPING
         if self.ended is not None and not rearranging:
             raise UserError(f"{where(self.ended)} is not at the end of the network; only a final "
                             "softmax can be left to the host")
-        if any(self.pads) and node.op_type not in (*TAKING_PADS, "Identity", "Cast", "Dropout"):
+        if any(self.pads) and node.op_type not in (*TAKING_PADS, *KEEPING):
             raise UserError(f"{where(node)} follows a Pad; only a convolution or a pool can take "
                             "its padding")
-        if rearranging:
-            self._rearrange(node)
+        if node.op_type in KEEPING:
+            self._check_kept(node)
+        elif rearranging:
+            self.view = rearranged(node, self.view, self.constants)
         elif node.op_type in ("Softmax", "LogSoftmax"):
             self.ended = node
         else:
             HANDLERS[node.op_type](self, node)
+
+    def _check_kept(self, node: NodeProto) -> None:
+        """Refuse a Cast to integers and a Dropout that drops."""
+        if node.op_type == "Cast" and attributes(node)["to"] not in FLOATS:
+            raise UserError(f"{where(node)} turns data into integers; export the float network")
+        training = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+        if training and bool(self.constant(node, 2)):
+            raise UserError(f"{where(node)} is in training mode; export the network for inference")
 
     def finish(self) -> FloatNetwork:
         """The network, once every node is taken."""
         if not self.layers:
             raise UserError(f"the network {self.graph.name!r} has no layers; give one with at "
                             "least one convolution or fully connected layer")
-        if any(self.pads) or not np.array_equal(self.view.ravel(), np.arange(self.view.size)):
+        if any(self.pads) or not is_ordered(self.view):
             raise UserError(f"the output {self.graph.output!r} is padded or transposed after its "
                             "last layer; cut the network before that")
         return FloatNetwork(self.graph.name, self.graph.input, self.input_shape,
@@ -114,43 +122,13 @@ class _Walk:
         return value
 
     # -- the view -------------------------------------------------------------------------------
-    def _rearrange(self, node: NodeProto) -> None:
-        """Reshape, Flatten, Squeeze, Unsqueeze, Transpose; Identity, Cast and Dropout keep all."""
-        values, view = attributes(node), self.view
-        match node.op_type:
-            case "Transpose":
-                axes = values.get("perm", list(range(view.ndim))[::-1])
-                self.view = view.transpose(axes)
-            case "Flatten":
-                axis = values.get("axis", 1) % (view.ndim + 1)
-                self.view = view.reshape(math.prod(view.shape[:axis]), -1)
-            case "Reshape":
-                sizes = [int(size) for size in self.constant(node, 1)]
-                if not values.get("allowzero", 0):
-                    sizes = [size or view.shape[axis] for axis, size in enumerate(sizes)]
-                self.view = view.reshape(sizes)
-            case "Squeeze":
-                self.view = np.squeeze(view, self._axes(node))
-            case "Unsqueeze":
-                self.view = np.expand_dims(view, self._axes(node) or ())
-        if self.view.ndim == 0 or self.view.shape[0] != 1:
-            raise UserError(f"{where(node)} mixes the batch with other axes; keep the batch as the "
-                            "first axis")
-
-    def _axes(self, node: NodeProto) -> tuple[int, ...] | None:
-        """The axes of an operator that has them as attribute or, since version 13, as input."""
-        if len(node.input) > 1 and node.input[1]:
-            return tuple(int(axis) for axis in self.constant(node, 1))
-        axes = attributes(node).get("axes")
-        return None if axes is None else tuple(axes)
-
     def map_shape(self, node: NodeProto) -> tuple[int, int, int]:
         """(C, H, W) of the map a node reads; the view must show the last layer's map unchanged."""
         channels, height, width = (*self.view.shape[1:], 1, 1)[:3]
         if self.view.ndim != 4:
             raise UserError(f"{where(node)} reads {self.view.ndim - 2}-dimensional maps; only "
                             "two-dimensional maps are supported, insert an axis of size 1")
-        ordered = np.array_equal(self.view.ravel(), np.arange(self.view.size))
+        ordered = is_ordered(self.view)
         if ordered and not self.layers and not self._normalized:
             self.input_shape = self.shape = (channels, height, width)
             self.gain, self.offset = np.ones(channels), np.zeros(channels)
@@ -179,11 +157,15 @@ class _Walk:
             raise UserError(f"{where(node)} is a {weight.ndim - 2}-dimensional convolution; only "
                             "two-dimensional ones are supported, insert an axis of size 1")
         shape, values = self.map_shape(node), attributes(node)
-        weight = _spread(node, weight, values.get("dilations", [1, 1]))
+        groups = values.get("group", 1)
+        if shape[0] != weight.shape[1] * groups or len(weight) % groups:
+            raise UserError(f"{where(node)} has weights of shape {weight.shape} and {groups} "
+                            f"groups for {shape[0]} input channels; export it again")
+        weight = spread_kernel(node, weight, values.get("dilations", [1, 1]))
         bias = self.constant(node, 2, np.zeros(len(weight)))
         window = window_of(node, values, weight.shape[2:], shape[1:], self.pads)
         self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0], window,
-                                weight, bias, values.get("group", 1), None), len(weight))
+                                weight, bias, groups, None), len(weight))
 
     def gemm(self, node: NodeProto) -> None:
         """Gemm: the convolution whose kernel is the whole map."""
@@ -208,6 +190,9 @@ class _Walk:
         if self.view.ndim != 2:
             raise UserError(f"{where(node)} reads {self.view.ndim} axes; flatten them to (batch, "
                             "features) first")
+        if matrix.shape[1] != self.view.size:
+            raise UserError(f"{where(node)} has weights for {matrix.shape[1]} features, and its "
+                            f"data has {self.view.size}; export it again")
         if not self.layers and not self._normalized:
             self.input_shape = self.shape = (self.view.size, 1, 1)
             self.gain, self.offset = np.ones(self.view.size), np.zeros(self.view.size)
@@ -248,7 +233,7 @@ class _Walk:
 
     def reduce_mean(self, node: NodeProto) -> None:
         """ReduceMean over rows and columns, in whatever layout they are."""
-        values, view, given = attributes(node), self.view, self._axes(node)
+        values, view, given = attributes(node), self.view, axes_of(node, self.constants)
         axes = [axis % view.ndim for axis in (range(view.ndim) if given is None else given)]
         kept = [axis for axis in range(view.ndim) if axis not in axes]
         channel = view.transpose(kept + axes) // math.prod(self.shape[1:])
@@ -392,23 +377,8 @@ class _Walk:
         return False
 
 
-def _spread(node: NodeProto, weight: np.ndarray, dilations: list[int]) -> np.ndarray:
-    """The kernel with its dilation written out as zeros."""
-    outputs, fan_in, *kernel = weight.shape
-    sizes = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
-    if sizes == kernel:
-        return weight
-    if max(sizes) > LARGEST_SPREAD_KERNEL:
-        raise UserError(f"{where(node)} has dilations {dilations}, which spread its kernel to "
-                        f"{sizes[0]}x{sizes[1]}; at most {LARGEST_SPREAD_KERNEL} rows and columns "
-                        "are supported")
-    spread = np.zeros((outputs, fan_in, *sizes))
-    spread[:, :, ::dilations[0], ::dilations[1]] = weight
-    return spread
-
-
-#: Operators that only rearrange elements.
-REARRANGING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
+#: Operators that pass their input on in a trained network.
+KEEPING = ("Cast", "Dropout", "Identity")
 #: Operators that take a Pad before them into their own padding.
 TAKING_PADS = ("Conv", "AveragePool", "MaxPool", "Pad")
 HANDLERS = {

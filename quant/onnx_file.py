@@ -20,8 +20,10 @@ OLDEST_OPSET = 11
 OPERATORS = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Conv", "Div", "Dropout", "Flatten",
     "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LogSoftmax", "MatMul", "MaxPool",
-    "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Shape", "Softmax", "Squeeze", "Sub",
+    "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Softmax", "Squeeze", "Sub",
     "Transpose", "Unsqueeze"})
+#: Operators that give other results each time; they are no constants even without inputs.
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform")
 #: Types of a network's real input.
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
@@ -178,7 +180,7 @@ def _check_operator(node: NodeProto) -> None:
     """Refuse an operator that acts on data and is not in `OPERATORS`."""
     if node.op_type not in OPERATORS:
         raise UserError(f"{where(node)} is an unsupported operator; replace it by supported ones "
-                        f"({', '.join(sorted(OPERATORS - {'Shape', 'Cast'}))}) or cut the network "
+                        f"({', '.join(sorted(OPERATORS))}) or cut the network "
                         "there")
 
 
@@ -200,7 +202,7 @@ def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, t
         shape = shapes[node.input[0]][values.get("start", 0):values.get("end")]
         constants[node.output[0]] = np.array(shape, np.int64)
         return True
-    if any(name and name not in constants for name in node.input):
+    if node.op_type in RANDOM or any(name and name not in constants for name in node.input):
         return False
     feeds = {name: constants[name] for name in node.input if name}
     graph = onnx.helper.make_graph(

@@ -39,7 +39,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     """Quantize a float network with calibration data, without training.
 
     ``net`` is an ONNX file or an imported network; ``calib`` a data file, its `Data`, or an array
-    of integers whose real value is themselves; ``preset`` a name of `presets.PRESETS` or `Settings`.
+    of integers whose real value is themselves; ``preset`` a name of `PRESETS` or `Settings`.
     ``progress`` hears the name of each stage as it starts. The same arguments give the same model.
     Raises `UserError` for anything that cannot be honoured.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from onnx import NodeProto
 
 from ref.errors import UserError
@@ -12,6 +13,8 @@ from .onnx_file import where
 #: Padding in the ONNX order: top, left, bottom, right.
 Pads = tuple[int, int, int, int]
 NO_PADS: Pads = (0, 0, 0, 0)
+#: Largest kernel, in either direction, that a dilated convolution is spread out to.
+LARGEST_SPREAD_KERNEL = 15
 
 
 def window_of(node: NodeProto, values: dict, kernel: tuple[int, ...], size: tuple[int, int],
@@ -69,3 +72,18 @@ def pad_node_pads(node: NodeProto, sizes: list[int]) -> Pads:
     if min(sizes) < 0:
         raise UserError(f"{where(node)} has negative padding {sizes}; crop the map before it")
     return sizes[2], sizes[3], sizes[6], sizes[7]
+
+
+def spread_kernel(node: NodeProto, weight: np.ndarray, dilations: list[int]) -> np.ndarray:
+    """The kernel with its dilation written out as zeros."""
+    outputs, fan_in, *kernel = weight.shape
+    sizes = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    if sizes == kernel:
+        return weight
+    if max(sizes) > LARGEST_SPREAD_KERNEL:
+        raise UserError(f"{where(node)} has dilations {dilations}, which spread its kernel to "
+                        f"{sizes[0]}x{sizes[1]}; at most {LARGEST_SPREAD_KERNEL} rows and columns "
+                        "are supported")
+    spread = np.zeros((outputs, fan_in, *sizes))
+    spread[:, :, ::dilations[0], ::dilations[1]] = weight
+    return spread

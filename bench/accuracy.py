@@ -1,0 +1,96 @@
+"""Accuracy of quantized networks on all public test samples, into bench/results/accuracy.json.
+
+    python -m bench.accuracy [NETWORK ...] [--preset NAME ...]
+
+Networks outside the repository come from ``../shared/data`` beside it, whose data are expanded into
+``build/data`` once. Of equal class scores the first wins, for floats and for integers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from quant import import_onnx, quantize
+from quant.evaluate import evaluate, real_input
+from ref.atomic import write_atomically
+from ref.data import load_data
+from ref.errors import UserError, run_command
+from ref.run import logits
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+DATA = ROOT / "build" / "data"
+#: Network name: (ONNX file, data set that expands into the DATA folder; None: beside the network).
+NETWORKS: dict[str, tuple[Path, str | None]] = {
+    "digits": (ROOT / "models" / "digits" / "digits.onnx", None),
+    "kws": (SHARED / "kws_dscnn" / "model.onnx", "kws"),
+    "vww": (SHARED / "vww_mobilenetv1_025_96" / "model.onnx", "vww"),
+    "vww_relu6": (SHARED / "vww_mobilenetv1_025_96" / "model_tinymaix_relu6.onnx", "vww"),
+    "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
+}
+
+
+def data_file(network: str, split: str) -> Path:
+    """The ``calib`` or ``test`` file of a network; expands its data set when it is absent."""
+    path, dataset = NETWORKS[network]
+    if dataset is None:
+        return path.parent / f"{split}.npz"
+    expanded = DATA / f"{dataset}_{split}.npz"
+    if not expanded.exists():
+        if not SHARED.is_dir():
+            raise UserError(f"{network} needs the data folder {SHARED}, which does not exist; "
+                            "name only networks of this repository (digits)")
+        subprocess.run([sys.executable, SHARED / "expand.py", DATA, dataset], check=True)
+    return expanded
+
+
+def measure(network: str, preset: str) -> dict[str, str | int | float]:
+    """Float and integer accuracy in percent and how many samples change their label.
+
+    ``gained`` and ``lost`` are the samples that only the integer or only the float network gets
+    right; ``changed`` counts every label that differs.
+    """
+    calib, test = data_file(network, "calib"), load_data(data_file(network, "test"))
+    path = NETWORKS[network][0]
+    imported = import_onnx(path)
+    scores = evaluate(imported, real_input(imported, test)).reshape(len(test), -1)
+    expected = scores.argmax(axis=1)
+    found = logits(quantize(path, calib, preset), test.x).argmax(axis=1)
+    assert test.y is not None
+    right, still_right = expected == test.y, found == test.y
+    return {
+        "network": network, "preset": preset, "samples": len(test),
+        "float": round(100 * float(right.mean()), 2),
+        "integer": round(100 * float(still_right.mean()), 2),
+        "gained": int((still_right & ~right).sum()), "lost": int((right & ~still_right).sum()),
+        "changed": int((expected != found).sum()),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and write the results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--preset", nargs="+", default=["w8a8"])
+    options = parser.parse_args(arguments)
+    unknown = set(options.networks) - set(NETWORKS)
+    if unknown:
+        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    results = []
+    for network in options.networks or NETWORKS:
+        for preset in options.preset:
+            results.append(measure(network, preset))
+            print(json.dumps(results[-1]), flush=True)
+    text = json.dumps({"numpy": np.__version__, "results": results}, indent=1) + "\n"
+    write_atomically(ROOT / "bench" / "results" / "accuracy.json", text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
