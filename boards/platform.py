@@ -43,7 +43,7 @@ class Ice40Mixin(SynthesisDefaults):
     """For `LatticeICE40Platform` classes: a PLL clock, and SPRAM for memories marked "huge"."""
 
     family = "ice40"
-    synth_opts = "-dsp"                     # multipliers in SB_MAC16; not Yosys' default
+    synth_opts = "-noabc9"
 
     def __init__(self, clock_mhz: float) -> None:
         """Choose the PLL for ``clock_mhz``; `ValueError` when it cannot make that."""

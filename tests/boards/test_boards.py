@@ -58,9 +58,11 @@ def attained(find, wanted):
 def test_settings_are_the_best_of_all_within_the_data_sheets(wanted):
     ice40 = [12 / (r + 1) * (f + 1) / 2 ** q
              for r in range(16) for f in range(128) for q in range(1, 7)
-             if 10 <= 12 / (r + 1) <= 133 and 533 <= 12 / (r + 1) * (f + 1) <= 1066]
+             if 10 <= 12 / (r + 1) <= 133 and 533 <= 12 / (r + 1) * (f + 1) <= 1066
+             and 16 <= 12 / (r + 1) * (f + 1) / 2 ** q <= 275]
     ecp5 = [25 / i * f for i in range(1, 129) for f in range(1, 81) for o in range(1, 129)
-            if 10 <= 25 / i <= 400 and 400 <= 25 / i * f * o <= 800]
+            if 10 <= 25 / i <= 400 and 400 <= 25 / i * f * o <= 800
+            and 10 <= 25 / i * f <= 400]
     for outputs, find in ((ice40, lambda mhz: ice40_pll(12, mhz)),
                           (ecp5, lambda mhz: ecp5_pll(25, mhz))):
         best = min(outputs, key=lambda output: abs(output - wanted))
