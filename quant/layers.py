@@ -30,8 +30,9 @@ from .weights import round_weights, weight_steps
 
 #: Bits of the accumulator that adds products and bias.
 ACCUMULATOR_BITS = 24
-#: An accumulator step finer than this share of an output step would gain nothing.
-FINEST = 2.0 ** -14
+#: A channel whose products never move its result by this share of an output step is constant: its
+#: weights become 0 and its accumulator step this share squared, which is all its bias needs.
+INVISIBLE = 2.0 ** -5
 #: Attempts to fit a channel's accumulator by coarser steps.
 ATTEMPTS = 8
 
@@ -94,7 +95,10 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     step = np.maximum(target.step, unit / LARGEST_RATIO)
     if target.shared:
         step = np.full_like(step, step.max())
-    unit = np.maximum(unit, step * FINEST)
+    reach = np.maximum(np.abs(source.bounds[0] - source.zero),
+                       np.abs(source.bounds[1] - source.zero))
+    moved = (np.abs(weight).sum(axis=(2, 3)) * reach[inputs]).sum(axis=1)
+    unit = np.where(moved < step * INVISIBLE, step * INVISIBLE ** 2, unit)
     word = 1 << (ACCUMULATOR_BITS - 1)
     pad_value = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi).astype(np.int64)
     padded = pad_value if any(layer.window.pads) else None

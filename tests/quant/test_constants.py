@@ -1,0 +1,89 @@
+"""Dyadic constants, weight steps and clipping ranges."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quant.calibrate import BINS, Statistics
+from quant.dyadic import LARGEST_RATIO, input_ratio, requantizer_ratio
+from quant.ranges import FLOOR, channel_ranges, tensor_range
+from quant.weights import round_weights, weight_steps
+from ref.model import SHIFTS
+
+ratios = st.floats(1e-12, LARGEST_RATIO)
+
+
+@given(st.lists(ratios, min_size=1, max_size=8))
+def test_multipliers_are_odd_and_just_large_enough(values):
+    ratio = np.array(values)
+    multiplier, shift = requantizer_ratio(ratio)
+    assert shift in SHIFTS and multiplier.dtype == np.int64
+    assert (multiplier % 2 == 1).all() and multiplier.min() >= 1 and multiplier.max() < 1 << 15
+    realized = multiplier / 2 ** shift
+    assert (realized >= ratio).all() and (realized - ratio < 2 / 2 ** shift).all()
+    if shift < max(SHIFTS):     # the next shift would not hold the largest
+        assert ratio.max() * 2 ** SHIFTS[SHIFTS.index(shift) + 1] > (1 << 15) - 1
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+def test_ratios_out_of_reach(ratio):
+    with pytest.raises(ValueError, match="outside"):
+        requantizer_ratio(np.array([ratio]))
+
+
+@given(st.floats(1, 1e7))
+def test_input_ratio_divides_by_the_step(step):
+    multiplier, shift = input_ratio(step)
+    assert 1 <= multiplier < 1 << 15 and 0 <= shift <= max(SHIFTS)
+    if step < 2 ** 14:
+        assert multiplier / 2 ** shift * step == pytest.approx(1, rel=2e-4)
+
+
+def test_input_of_step_one_passes_unchanged():
+    assert input_ratio(1.0) == input_ratio(0.3) == (1, 0)
+
+
+def test_weight_steps_lose_least_by_hand():
+    # Three bits hold -3..3: one outlier of 3.5 is worth clipping when the others weigh enough.
+    weight = np.array([[3.6, 1.0, -1.0, 2.0, 1.0, -2.0], [3.6, 1.0, -1.0, 2.0, 1.0, -2.0]])
+    energy = np.array([[0.0, 1, 1, 1, 1, 1], [1e6, 1, 1, 1, 1, 1]])
+    step = weight_steps(weight, 3, energy)
+    assert step[0] == pytest.approx(1.0, abs=0.02) and step[1] == pytest.approx(1.2, abs=0.02)
+    assert np.array_equal(round_weights(weight, step, 3)[0], [3, 1, -1, 2, 1, -2])
+
+
+def test_weight_steps_of_zeros_and_dead_rows():
+    weight = np.array([[0.0, 0.0], [1e-13, -2e-13]])
+    step = weight_steps(weight, 8, np.ones((2, 2)))
+    assert step[0] == 0 and np.array_equal(round_weights(weight, step, 8)[1], [64, -127])
+
+
+def statistics(*channels):
+    lo, hi = (np.array([function(channel) for channel in channels]) for function in (min, max))
+    histogram = np.array([np.histogram(channel, BINS, (low, high if high > low else low + 1))[0]
+                          for channel, low, high in zip(channels, lo, hi, strict=True)])
+    return Statistics(lo, hi, np.array([np.mean(channel) for channel in channels]),
+                      np.array([np.mean(np.square(channel)) for channel in channels]), histogram)
+
+
+def test_ranges_of_a_tensor_with_an_outlier():
+    values = np.append(np.random.default_rng(0).uniform(0, 1, 50_000), [9.0])
+    measured = statistics(values)
+    assert tensor_range(measured, "max", 8) == pytest.approx(9)
+    assert tensor_range(measured, "percentile", 8) == pytest.approx(1, abs=9 / BINS + 1e-9)
+    assert 2.6 < tensor_range(measured, "mse", 8) < 9
+    assert tensor_range(measured, "mse", 4) < tensor_range(measured, "mse", 8)
+
+
+def test_ranges_reach_the_larger_side():
+    assert tensor_range(statistics(np.linspace(-5, 2, 1000)), "max", 8) == 5
+
+
+def test_dead_channels_do_not_get_dead_scales():
+    measured = statistics(np.linspace(0, 4, 100), np.full(100, 1e-13), np.zeros(100))
+    for method in ("max", "percentile", "mse"):
+        ranges = channel_ranges(measured, method, 8)
+        assert np.array_equal(ranges[1:], np.full(2, ranges[0] * FLOOR))
+    assert tensor_range(statistics(np.zeros(9)), "mse", 8) == 1.0
+    assert np.array_equal(channel_ranges(statistics(np.zeros(9)), "max", 8), [FLOOR])

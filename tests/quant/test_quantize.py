@@ -1,0 +1,224 @@
+"""Quantized small networks against their float originals, and the rules every model keeps."""
+
+import re
+
+import numpy as np
+import pytest
+
+from quant import Settings, calibrate, import_onnx, prove, quantize
+from quant.evaluate import evaluate, evaluate_tensors, real_input
+from ref import Conv2d, Data, UserError, logits, quantize_input, run_layers, save_model
+from ref.onnx_integer import integer_onnx
+from ref.oracles import run_integer_onnx
+from tests.quant.graphs import Graph
+from tests.quant.networks import depthwise_graph, depthwise_network, image_data
+
+
+def snr(real, found):
+    """Signal over noise in dB."""
+    return 10 * np.log10((real ** 2).sum() / ((real - found) ** 2).sum())
+
+
+def dequantized(model, name, integers):
+    return integers * np.reshape(model.tensors[name].scale, (-1, 1, 1))
+
+
+@pytest.mark.parametrize("cap", [None, 6.0])
+def test_every_tensor_dequantizes_to_the_float_tensor_of_its_name(tmp_path, cap):
+    network, data = depthwise_network(tmp_path, cap=cap), image_data()
+    model = quantize(network, data)
+    maps = run_layers(model, data.x)
+    for name, real in evaluate_tensors(network, real_input(network, data, np.float64)):
+        assert snr(real, dequantized(model, name, maps[name])) > 28, name
+
+
+def test_integer_onnx_agrees(tmp_path):
+    model, data = quantize(depthwise_network(tmp_path), image_data()), image_data(seed=2)
+    found = run_integer_onnx(integer_onnx(model), data.x)[model.output_tensor.name]
+    assert np.array_equal(found.reshape(len(data), -1), logits(model, data.x))
+
+
+@pytest.mark.parametrize("preset", ["w8a8", "w6a8", "w5a8", "w4a8"])
+def test_rules_of_the_integer_contract(tmp_path, preset):
+    model = quantize(depthwise_network(tmp_path), image_data(), preset)
+    largest = (1 << (int(preset[1]) - 1)) - 1
+    for layer in model.layers:
+        rule = layer.requantization
+        assert (rule.multiplier % 2 == 1).all() and rule.multiplier.max() < 1 << 15
+        assert np.abs(rule.bias).max() < 1 << 23 and layer.proof.bits <= 24
+        if isinstance(layer, Conv2d):
+            assert layer.weight_bits == int(preset[1])
+            assert np.abs(layer.weight.astype(int)).max() <= largest
+    assert model.metadata["preset"] == preset and model.metadata["settings"]["transfer"] == 0.2
+    assert model.output_tensor.signed and model.output_tensor.scale.shape == ()
+    assert not any(tensor.signed for name, tensor in model.tensors.items()
+                   if name.startswith("clip"))
+
+
+def test_scales_per_channel_into_depthwise_layers_and_pools(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=None), image_data()
+    model = quantize(network, data, Settings(transfer=0.0, calibration="max"))
+    calibration = calibrate(network, data, "max")
+    readers = {layer.input: layer for layer in network.layers}
+    for name, tensor in model.tensors.items():
+        if name in (network.input, network.output):
+            continue
+        free = getattr(readers[name], "channelwise", True)
+        if free:
+            reach = calibration.tensors[name].hi
+            alive = reach > reach.max() / 100
+            assert np.allclose(tensor.scale[alive] * 255, reach[alive], rtol=1e-6)
+        elif getattr(network.layers[-2], "output", "") != name:
+            assert tensor.scale.shape == ()     # t = 0: nothing was transferred
+
+
+def test_caps_become_clip_bounds(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=0.5), image_data()
+    model = quantize(network, data)
+    for layer, original in zip(model.layers, network.layers, strict=True):
+        if isinstance(layer, Conv2d) and original.activation is not None:
+            scale = model.tensors[layer.output].scale
+            upper = layer.requantization.hi * scale
+            assert (layer.requantization.lo == 0).all()
+            assert (upper <= 0.5 + scale / 2 + 1e-12).all()
+
+
+@pytest.mark.parametrize(("dtype", "zero", "scale"), [
+    ("uint8", 128.0, 1 / 64), ("uint8", [120.0, 128.0, 127.5], [1 / 64, 1 / 50, 1 / 70]),
+    ("int8", -3.0, 1 / 64), ("int16", 0.0, 1 / 8000), ("int16", 500.0, 1 / 8000)])
+def test_input_scale_and_zero_point_fold_into_the_first_layer(tmp_path, dtype, zero, scale):
+    network = depthwise_network(tmp_path, cap=None)
+    x = image_data().x.astype(np.int32)
+    if dtype != "uint8":
+        x = (x - 128) * (1 if dtype == "int8" else 128)
+    data = Data(x.astype(dtype), None, np.array(scale), np.array(zero))
+    model = quantize(network, data)
+    natural = dtype != "int16"
+    assert (model.input.multiplier, model.input.shift) == (1, 0) or not natural
+    if natural:
+        assert np.array_equal(quantize_input(model, data.x), data.x)
+    stem = network.layers[0].output
+    real = dict(evaluate_tensors(network, real_input(network, data, np.float64)))[stem]
+    found = dequantized(model, stem, run_layers(model, data.x)[stem])
+    limit = 40 if natural else 33
+    assert snr(real, found) > limit
+    assert snr(real[:, :, -1], found[:, :, -1]) > limit - 4     # the padded border as well
+
+
+def test_wide_input_that_is_never_negative_is_unsigned(tmp_path):
+    data = image_data()
+    wide = Data(data.x.astype(np.int16) * 100, None, np.array(1e-4), np.array(0.0))
+    model = quantize(depthwise_network(tmp_path), wide)
+    assert not model.input_tensor.signed and quantize_input(model, wide.x).max() > 127
+    small = Data(data.x.astype(np.uint16), None, np.array(1e-2), np.array(0.0))
+    assert quantize(depthwise_network(tmp_path), small).input.multiplier == 1
+
+
+def test_network_that_starts_with_a_pool(tmp_path):
+    graph = Graph(("N", 3, 12, 10)).add("AveragePool", kernel_shape=[2, 2], strides=[2, 2])
+    graph.conv(6, 3, 3).add("Relu").add("GlobalAveragePool").add("Flatten")
+    network = import_onnx(graph.save(tmp_path))
+    data = image_data()
+    model = quantize(network, data)
+    real = evaluate(network, real_input(network, data))[:, :, 0, 0]
+    assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 30
+
+
+def test_scores_from_a_mean_share_one_scale(tmp_path):
+    graph = depthwise_graph()
+    del graph.nodes[-2:]
+    graph.last = graph.nodes[-1].output[0]
+    model = quantize(graph.save(tmp_path), image_data())
+    assert model.output_tensor.scale.shape == ()
+
+
+def test_dead_channels_do_not_disturb_the_others(tmp_path):
+    graph = depthwise_graph(cap=None)
+    stem = next(tensor for tensor in graph.constants if tensor.dims[:1] == [12])
+    weight = np.frombuffer(stem.raw_data, np.float32).reshape(12, 3, 3, 3).copy()
+    weight[::2] *= 1e-13
+    stem.raw_data = weight.tobytes()
+    bias = graph.constants[1]
+    values = np.frombuffer(bias.raw_data, np.float32).copy()
+    values[0::4], values[2::4] = -1e-13, -100.0
+    bias.raw_data = values.tobytes()
+    network, data = import_onnx(graph.save(tmp_path)), image_data()
+    model = quantize(network, data)
+    scale = model.tensors[network.layers[0].output].scale
+    assert scale.min() > scale.max() / 1000
+    assert all(layer.proof.bits <= 24 for layer in model.layers)
+    real = evaluate(network, real_input(network, data))[:, :, 0, 0]
+    assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 28
+
+
+def test_accumulators_beyond_24_bits_are_made_to_fit(tmp_path):
+    graph = Graph(("N", 2000)).add("Gemm", np.ones((2000, 3)) * [1.0, 0.5, -1.0])
+    data = Data(np.random.default_rng(0).integers(0, 256, (50, 2000)).astype(np.uint8), None,
+                np.array(1.0), np.array(0.0))
+    network = import_onnx(graph.save(tmp_path))
+    model = quantize(network, data)
+    assert model.layers[0].proof.bits == 24
+    real = evaluate(network, real_input(network, data))[:, :, 0, 0]
+    assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 35
+
+
+def test_sum_that_cannot_fit_is_refused(tmp_path):
+    graph = Graph(("N", 1, 400, 400)).add("GlobalAveragePool")
+    data = Data(np.full((1, 1, 400, 400), 9, np.uint8), None, np.array(1.0), np.array(0.0))
+    with pytest.raises(UserError, match=re.escape(
+            "the accumulator of layer 'globalaveragepool0' needs 27 bits, beyond 24; use a smaller "
+            "pooling window or fewer activation bits")):
+        quantize(graph.save(tmp_path), data)
+
+
+def test_bias_correction_removes_a_mean_error(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    real = evaluate(network, real_input(network, data))[:, :, 0, 0]
+    error = {}
+    for correct in (False, True):
+        model = quantize(network, data, Settings(weight_bits=4, bias_correction=correct))
+        error[correct] = np.abs(
+            (logits(model, data.x) * model.output_tensor.scale - real).mean(axis=0)).mean()
+    assert error[True] < 0.7 * error[False]
+
+
+def test_proofs_are_those_of_the_model(tmp_path):
+    model = quantize(depthwise_network(tmp_path), image_data())
+    proofs = prove(model)
+    assert list(proofs) == [layer.name for layer in model.layers]
+    for layer in model.layers:
+        assert (proofs[layer.name].lo, proofs[layer.name].hi) == (layer.proof.lo, layer.proof.hi)
+
+
+def test_same_bytes_twice(tmp_path):
+    path = depthwise_graph().save(tmp_path)
+    for name in ("a", "b"):
+        save_model(quantize(path, image_data()), tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_arrays_are_calibration_data_too(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    model = quantize(network, data.x)
+    plain = quantize(network, Data(data.x, None, np.ones(()), np.zeros(())))
+    assert np.array_equal(logits(model, data.x), logits(plain, data.x))
+
+
+@pytest.mark.parametrize(("calib", "preset", "sentence"), [
+    (image_data((3, 12, 11)), "w8a8", "the data's samples have shape (3, 12, 11), and the network "
+     "'small' takes (3, 12, 10); store x with the network's own input shape"),
+    (image_data(), "w9a9", "preset 'w9a9' is unknown; use one of w8a8, w6a8, w5a8, w4a8"),
+    (np.zeros((4, 3, 12, 10)), "w8a8", "the calibration array is float64 of shape (4, 3, 12, 10); "
+     "give integers whose first axis holds the samples"),
+    (Data(image_data().x, None, np.array(1e38), np.array(0.0)), "w8a8",
+     "is not finite on the calibration data; check the network and the data's scale"),
+    (Data(image_data().x, None, np.array(1.0), np.array(-1000.0)), "w8a8",
+     "layer 'conv0' pads the input with zero, which is integer -1000 of the input's 0..255; store "
+     "x with a zero point inside"),
+    (image_data(), Settings(calibration="mode"), "calibration method 'mode' is unknown; use one of "
+     "max, percentile, mse"),
+])
+def test_what_is_refused(tmp_path, calib, preset, sentence):
+    network = depthwise_network(tmp_path, cap=None)
+    with pytest.raises(UserError, match=re.escape(sentence)), np.errstate(all="ignore"):
+        quantize(network, calib, preset)
