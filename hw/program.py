@@ -73,6 +73,7 @@ class Program:
     input: Placement
     output: Placement
     layers: tuple[ProgramLayer, ...]
+    activation_words: int                # activation memory used, from word 0
 
     @property
     def macs(self) -> int:

@@ -1,0 +1,46 @@
+"""The engine for a board: array by device family, memories by what the network needs."""
+
+from dataclasses import replace
+
+from boards import Board
+from ref.errors import UserError
+from ref.model import Model
+
+from .compiler import compile_program
+from .config import EngineConfig
+from .program import Program
+
+#: Words of one SPRAM pair, and of the block RAM shape that holds one byte per word.
+SPRAM_WORDS, BLOCK_WORDS = 16384, 2048
+#: The array of each family. iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the
+#: requantizer's is made of lookup tables, in slices. ECP5: a block per lane, two per requantizer.
+ARRAYS = {
+    "ice40": EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRAM_WORDS,
+                          activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4),
+    "ecp5": EngineConfig(channels=8, pixels=8, requantizers=8, tape_depth=1 << 16,
+                         activation_depth=1 << 16, single_port=False),
+}
+
+
+def fit_program(model: Model, board: Board) -> Program:
+    """Compile ``model`` for the engine that fits it on ``board``.
+
+    On devices with SPRAM the engine is the same for every network; elsewhere its memories are as deep as
+    this network needs. Raises `UserError` with the number of missing bytes when the board is too small.
+    """
+    config = ARRAYS[board.family]
+    program = compile_program(model, config)
+    if config.single_port:
+        return program
+    blocks = [-(-words // BLOCK_WORDS) for words in (len(program.tape), program.activation_words)]
+    needed, available = sum(blocks) * config.channels, board.budget.block_rams
+    if needed > available:
+        raise UserError(
+            f"network {model.name} needs {needed} block RAMs ({len(program.tape) * config.channels} "
+            f"bytes of weights, {program.activation_words * config.channels} of feature maps) and "
+            f"{board.name} has {available}: "
+            f"{(needed - available) * BLOCK_WORDS} bytes too many; use a smaller network or a "
+            "larger board")
+    fitted = replace(config, tape_depth=blocks[0] * BLOCK_WORDS,
+                     activation_depth=blocks[1] * BLOCK_WORDS)
+    return replace(program, config=fitted)
