@@ -43,6 +43,13 @@ def test_whole_classifier(tmp_path, opset):
     assert network.layers[1].activation == 6.0 and network.layers[0].activation == "relu"
 
 
+@pytest.mark.parametrize(("mode", "pads"), [("SAME_UPPER", (1, 0, 2, 1)),
+                                            ("SAME_LOWER", (2, 1, 1, 0)), ("VALID", (0, 0, 0, 0))])
+def test_auto_pad(tmp_path, mode, pads):
+    graph = Graph(("N", 2, 7, 6)).conv(3, 2, (4, 3), strides=[1, 2], auto_pad=mode)
+    assert check(graph, tmp_path).layers[0].window.pads == pads
+
+
 @settings(max_examples=25, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
