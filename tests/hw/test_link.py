@@ -31,13 +31,20 @@ class Bench:
         self.memory = [{}, {}]           # words written, by space
         self.runs = 0
 
+    async def occupied(self, ctx):
+        """A memory busy for longer than a word takes on the line, so that the link does wait."""
+        for _ in range(self.rng.randrange(TIMEOUT // 2) if self.stall else 0):
+            await ctx.tick()
+
     async def accept_writes(self, ctx):
         while True:
+            await self.occupied(ctx)
             write = await get(ctx, self.link.load, self.stall, self.rng)
             self.memory[write.space][write.address] = write.data
 
     async def answer_reads(self, ctx):
         while True:
+            await self.occupied(ctx)
             address = await get(ctx, self.link.read, self.stall, self.rng)
             await ctx.tick()
             await ctx.tick()

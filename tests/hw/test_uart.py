@@ -73,6 +73,9 @@ def test_transmitter_line():
             line.append(ctx.get(dut.tx))
             await ctx.tick().repeat(4)
         assert line == [0, 0, 1, 0, 0, 1, 0, 1, 1, 1]
+        for _ in range(40):
+            assert ctx.get(dut.tx), "the idle line is not high"
+            await ctx.tick()
 
     simulate(dut, feed, check, cycles=100)
 
