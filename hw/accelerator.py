@@ -97,8 +97,8 @@ class Accelerator(wiring.Component):
             sequencer.words.valid.eq(tape_words.o.valid & (tag == TapeWord.DESCRIPTOR)),
             array.weights.payload.eq(word),
             array.weights.valid.eq(tape_words.o.valid & (tag == TapeWord.WEIGHT)),
-            writer.plane.eq(word),
-            writer.plane_valid.eq(tape_words.o.valid & tape_words.o.ready
+            writer.constant.eq(word),
+            writer.constant_valid.eq(tape_words.o.valid & tape_words.o.ready
                                   & (tag == TapeWord.CONSTANT)),
         ]
         with m.Switch(tag):

@@ -209,12 +209,12 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     groups = -(-outputs // channels)
     padded = np.zeros((groups * channels, *step.weight.shape[1:]), np.int64)
     padded[:outputs] = step.weight
-    constants = np.zeros((3, groups * channels), np.int64)
-    constants[:, :outputs] = step.bias, step.multiplier, step.hi
+    constants = np.zeros((groups * channels, 8), np.uint8)    # hw.requantizer.constants_layout
+    constants[:outputs, 0:4] = step.bias.astype("<i4").view(np.uint8).reshape(-1, 4)
+    constants[:outputs, 4:6] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
+    constants[:outputs, 6] = step.hi
     for start in range(0, groups * channels, channels):
-        bias, multiplier, hi = constants[:, start:start + channels]
-        for plane in (bias, bias >> 8, bias >> 16, multiplier, multiplier >> 8, hi):
-            yield (plane & 255).tolist()
+        yield from constants[start:start + channels].reshape(-1, channels).tolist()
         weight = padded[start:start + channels]               # (C, I, kh, kw)
         if step.hold:
             yield (weight[:, 0, 0, 0] & 255).tolist()

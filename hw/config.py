@@ -17,7 +17,7 @@ class EngineConfig:
 
     channels: int                # C: bytes per memory word, output channels at a time
     pixels: int                  # P: neighbouring output pixels at a time
-    requantizers: int            # R: divides C
+    requantizers: int            # R: C, C/2, C/4 or C/8
     tape_depth: int              # words of weight memory
     activation_depth: int        # words of activation memory
     single_port: bool            # activation memory does one access per cycle, read or write
@@ -30,8 +30,9 @@ class EngineConfig:
             raise UserError(f"channels must be 2, 4, 8, 16 or 32, not {self.channels}")
         if not 1 <= self.pixels <= 16:
             raise UserError(f"pixels must be 1 to 16, not {self.pixels}")
-        if self.requantizers < 1 or self.channels % self.requantizers:
-            raise UserError(f"requantizers must divide channels ({self.channels}), "
+        if (self.requantizers < 1 or self.channels % self.requantizers
+                or 8 % (self.channels // self.requantizers)):
+            raise UserError(f"requantizers must be channels ({self.channels}) over 1, 2, 4 or 8, "
                             f"not {self.requantizers}")
         for name in ("tape_depth", "activation_depth"):
             if not 1 <= getattr(self, name) <= 1 << 16:

@@ -1,7 +1,7 @@
 """Read requests in, words out, in order and without loss, over a memory of fixed latency."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, ShapeLike, Signal, unsigned
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Elaboratable, Module, ShapeLike, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import ADDRESS_BITS
@@ -13,7 +13,7 @@ class MemoryReader(wiring.Component):
 
     A request is issued when a place in the queue is free for its answer, so answers are never lost
     however long the consumer stalls. One word per cycle in the steady state; a word can be taken
-    ``memory_latency + 1`` cycles after its request was accepted.
+    ``memory_latency + queue_latency`` cycles after its request was accepted.
 
     Members
     -------
@@ -25,7 +25,8 @@ class MemoryReader(wiring.Component):
     """
 
     memory_latency = 2
-    depth = 4
+    queue_latency = 2
+    depth = 16
 
     def __init__(self, channels: int, tag: ShapeLike) -> None:
         word = word_layout(channels)
@@ -43,8 +44,6 @@ class MemoryReader(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Credits in front, the tags' delay line beside the memory, a queue behind."""
         m = Module()
-        layout = self.o.payload.shape()
-        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size, depth=self.depth)
         credits = Signal(range(self.depth + 1), init=self.depth)
         returned = Signal()
         m.d.comb += [
@@ -60,11 +59,26 @@ class MemoryReader(wiring.Component):
             next_tag = Signal(self.tag, name=f"tag{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
             valid, tag = next_valid, next_tag
+
+        # The queue is a block RAM; its read register is the output. A word is never read in the
+        # cycle in which it is written, because `waiting` counts it one cycle later.
+        m.submodules.queue = queue = memory.Memory(
+            shape=self.o.payload.shape(), depth=self.depth, init=[],
+            attrs={"ram_style": "block", "collision": "undefined"})
+        write, read = queue.write_port(), queue.read_port()
+        waiting = Signal(range(self.depth + 1))
         m.d.comb += [
-            queue.w_en.eq(valid),
-            queue.w_data.eq(Cat(self.data, tag)),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            write.en.eq(valid),
+            write.data.word.eq(self.data),
+            write.data.tag.eq(tag),
+            read.en.eq((waiting != 0) & (~self.o.valid | self.o.ready)),
+            self.o.payload.eq(read.data),
         ]
+        m.d.sync += waiting.eq(waiting + valid - read.en)
+        with m.If(valid):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(read.en):
+            m.d.sync += [read.addr.eq(read.addr + 1), self.o.valid.eq(1)]
         return m

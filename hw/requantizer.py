@@ -7,10 +7,10 @@ from amaranth.lib.wiring import In, Out
 from ref.model import SHIFTS
 
 
-def constants_layout(accumulator_bits: int) -> data.StructLayout:
-    """One output channel's constants; ``hi`` is the upper clip bound as stored."""
-    return data.StructLayout({"bias": signed(accumulator_bits), "multiplier": unsigned(16),
-                              "hi": unsigned(8)})
+def constants_layout() -> data.StructLayout:
+    """One output channel's constants, eight bytes; ``hi`` is the upper clip bound as stored."""
+    return data.StructLayout({"bias": signed(32), "multiplier": unsigned(16), "hi": unsigned(8),
+                              "spare": unsigned(8)})
 
 
 class Requantizer(wiring.Component):
@@ -35,7 +35,7 @@ class Requantizer(wiring.Component):
         self.multiplier_slice = multiplier_slice
         super().__init__({
             "acc":           In(signed(accumulator_bits)),
-            "constants":     In(constants_layout(accumulator_bits)),
+            "constants":     In(constants_layout()),
             "shift":         In(2),
             "signed_output": In(1),
             "lo":            In(8),

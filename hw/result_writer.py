@@ -1,8 +1,9 @@
 """From a finished tile to memory: hold its sums, requantize them, write the words."""
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS, DescriptorLayout
@@ -16,8 +17,8 @@ class ResultWriter(wiring.Component):
 
     A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array when the
     next one may end. Pixels beyond the end of an output row are not written. Writes cannot be held up.
-    Constants arrive as `CONSTANT_WORDS` words, one byte plane of all C channels each, and may change
-    only while ``settled``.
+    Constants arrive as `CONSTANT_WORDS` words, eight bytes a channel, and may change only while
+    ``settled``.
 
     Members
     -------
@@ -26,7 +27,7 @@ class ResultWriter(wiring.Component):
     finishing : In(1), from the array: a tile's last product is issued in this cycle
     done, sums, tags : In, from the array
     may_finish, settled : Out(1)
-    plane : In(word), plane_valid : In(1), the constants
+    constant : In(word), constant_valid : In(1)
     write, address, data : Out, the memory's write port
     layer_done : Out(1), with the layer's last write
     """
@@ -45,8 +46,8 @@ class ResultWriter(wiring.Component):
             "tags":        In(TAGS),
             "may_finish":  Out(1),
             "settled":     Out(1),
-            "plane":       In(word),
-            "plane_valid": In(1),
+            "constant":    In(word),
+            "constant_valid": In(1),
             "write":       Out(1),
             "address":     Out(ADDRESS_BITS),
             "data":        Out(word),
@@ -60,11 +61,6 @@ class ResultWriter(wiring.Component):
         lanes   = config.requantizers
         chunks  = config.channels // lanes          # cycles per word
         layer   = self.layer
-
-        planes = [Signal.like(self.plane, name=f"plane{k}") for k in range(CONSTANT_WORDS)]
-        with m.If(self.plane_valid):
-            m.d.sync += [later.eq(earlier) for later, earlier
-                         in zip(planes, [*planes[1:], self.plane], strict=True)]
 
         # When the buffer is free: counted from the tile's last product, not from its arrival.
         pipeline = self.array_latency
@@ -82,9 +78,11 @@ class ResultWriter(wiring.Component):
         pixel = Signal(range(max(config.pixels, 2)))
         busy  = Signal()
         word_end = chunk == chunks - 1
+        next_chunk = Signal.like(chunk)
+        m.d.comb += next_chunk.eq(Mux(busy, Mux(word_end, 0, chunk + 1), chunk))
+        m.d.sync += chunk.eq(next_chunk)
         with m.If(busy):
-            m.d.sync += [sums.eq(sums >> (lanes * config.accumulator_bits)),
-                         chunk.eq(Mux(word_end, 0, chunk + 1))]
+            m.d.sync += sums.eq(sums >> (lanes * config.accumulator_bits))
             with m.If(word_end):
                 m.d.sync += pixel.eq(pixel + 1)
                 with m.If(pixel == config.pixels - 1):
@@ -93,22 +91,13 @@ class ResultWriter(wiring.Component):
             m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1)]
 
         bits = config.accumulator_bits
+        constants = self.constant_memory(m, next_chunk, chunks)
         results = []
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(bits, config.multiplier_slice)
-            constants = Array([
-                Cat(planes[0][c], planes[1][c], planes[2][c])[:bits] if bits <= 24 else
-                Cat(planes[0][c], planes[1][c], planes[2][c],
-                    planes[2][c][7].replicate(bits - 24))
-                for c in range(lane, config.channels, lanes)])[chunk]
-            multiplier = Array([Cat(planes[3][c], planes[4][c])
-                                for c in range(lane, config.channels, lanes)])[chunk]
-            hi = Array([planes[5][c] for c in range(lane, config.channels, lanes)])[chunk]
             m.d.comb += [
                 unit.acc.eq(sums[lane * bits:(lane + 1) * bits].as_signed()),
-                unit.constants.bias.eq(constants),
-                unit.constants.multiplier.eq(multiplier),
-                unit.constants.hi.eq(hi),
+                unit.constants.eq(constants[64 * lane:64 * (lane + 1)]),
                 unit.shift.eq(layer.shift),
                 unit.signed_output.eq(layer.signed_output),
                 unit.lo.eq(layer.lo),
@@ -138,3 +127,28 @@ class ResultWriter(wiring.Component):
         with m.If(self.begin):
             m.d.sync += self.address.eq(layer.output_address)
         return m
+
+    def constant_memory(self, m: Module, chunk: Value, chunks: int) -> Value:
+        """The constants of the R channels of ``chunk``, one cycle after its number.
+
+        One memory for each of the words that make up a chunk's constants, all read together.
+        """
+        parts = CONSTANT_WORDS // chunks
+        low = exact_log2(parts)
+        index = Signal(range(CONSTANT_WORDS))
+        with m.If(self.constant_valid):
+            m.d.sync += index.eq(index + 1)
+        words = []
+        for part in range(parts):
+            m.submodules[f"constants{part}"] = ram = memory.Memory(
+                shape=len(self.constant.as_value()), depth=chunks, init=[],
+                attrs={"collision": "undefined"})
+            write, read = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                write.en.eq(self.constant_valid & (index[:low] == part)),
+                write.addr.eq(index[low:]),
+                write.data.eq(self.constant),
+                read.addr.eq(chunk),
+            ]
+            words.append(read.data)
+        return Cat(*words)

@@ -15,7 +15,7 @@ from .requantizer import Requantizer
 from .tape_reader import CONSTANT_WORDS
 
 #: From a request to the first cycle in which its word can be taken, and places in the queue.
-READ_LATENCY = MemoryReader.memory_latency + 1
+READ_LATENCY = MemoryReader.memory_latency + MemoryReader.queue_latency
 QUEUE_DEPTH  = MemoryReader.depth
 #: From a tile's last product to its first requantized byte in the write register.
 WRITE_LATENCY = MacArray.latency + 1 + Requantizer.latency + 1
@@ -74,9 +74,9 @@ class _Clock:
     def start(self, begin: int) -> None:
         """``begin`` is the cycle of the sequencer's pulse; nothing is under way."""
         self.issue, self.pop = begin, begin                     # latest activation word
-        self.pops: deque[int] = deque([begin - 8] * QUEUE_DEPTH, QUEUE_DEPTH)
+        self.pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
         self.tape_issue, self.tape_pop = begin, begin           # latest tape word
-        self.tape_pops: deque[int] = deque([begin - 8] * QUEUE_DEPTH, QUEUE_DEPTH)
+        self.tape_pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
         self.window_taken = begin                               # latest window left the line buffer
         self.product = begin                                    # latest product
         self.finish = begin - 10_000                               # latest tile's last product

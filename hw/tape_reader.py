@@ -15,8 +15,9 @@ class TapeWord(enum.Enum, shape=2):
     DESCRIPTOR = 2
 
 
-#: Words of constants in front of each group's weights: bias (3 bytes), multiplier (2), upper bound.
-CONSTANT_WORDS = 6
+#: Words of constants in front of each group's weights: eight bytes for each of its C channels
+#: (`hw.requantizer.constants_layout`).
+CONSTANT_WORDS = 8
 
 
 class TapeReader(wiring.Component):
