@@ -1,0 +1,66 @@
+"""The requantizer: the reference's rounding and clipping, for every setting it is built with."""
+
+import numpy as np
+import pytest
+
+from hw.requantizer import Requantizer
+from ref.model import SHIFTS, Requantization
+from ref.ops import requantize
+
+from .streams import simulate
+
+CYCLES = 250
+
+
+def operands(rng, bits, shift, signed):
+    """Accumulators, biases, multipliers and upper bounds of `CYCLES` results, and a lower bound."""
+    limit = 1 << (bits - 1)
+    total = rng.integers(-limit, limit, CYCLES)
+    multiplier = rng.integers(0, 1 << 14, CYCLES) * 2 + 1
+    corners = [(total_, multiplier_) for total_ in (-limit, -limit + 1, -1, 0, 1, limit - 1)
+               for multiplier_ in (1, 3, 0x7FFF, 0x8000)]
+    total[:len(corners)], multiplier[:len(corners)] = zip(*corners, strict=True)
+    # Results near and inside the byte range, and exact ties with the multiplier of max pooling.
+    near = slice(len(corners), CYCLES // 2)
+    total[near] = np.clip(rng.integers(-300 << shift, 300 << shift, CYCLES)[near]
+                          // multiplier[near], -limit, limit - 1)
+    ties = slice(CYCLES // 2, CYCLES // 2 + 40)
+    multiplier[ties] = 1 << 15
+    # What is clipped at: the largest range, one value, and others.
+    lowest = -128 if signed else 0
+    lo = int(rng.choice([lowest, lowest + 255, int(rng.integers(lowest, lowest + 256))]))
+    hi = rng.integers(lo, lowest + 256, CYCLES)
+    hi[rng.random(CYCLES) < 0.5] = lowest + 255
+    # The sum with the bias fits; either part need not.
+    bias = rng.integers(-(1 << 31), 1 << 31, CYCLES)
+    acc = (total - bias + limit) % (2 * limit) - limit
+    return total, acc, bias, multiplier, hi, lo
+
+
+@pytest.mark.parametrize("bits, multiplier_slice", [(24, 16), (20, 8), (32, 4), (16, 4), (32, 16)])
+def test_equals_reference(bits, multiplier_slice):
+    dut = Requantizer(bits, multiplier_slice)
+    rng = np.random.default_rng([bits, multiplier_slice])
+
+    async def check(ctx):
+        for index, shift in enumerate(SHIFTS):
+            for signed in (0, 1):
+                total, acc, bias, multiplier, hi, lo = operands(rng, bits, shift, signed)
+                rule = Requantization(np.zeros(CYCLES, np.int64), multiplier, shift,
+                                      np.full(CYCLES, lo), hi)
+                expected = requantize(total[None], rule)[0] + 128 * signed
+                ctx.set(dut.shift, index)
+                ctx.set(dut.signed_output, signed)
+                ctx.set(dut.lo, lo + 128 * signed)
+                got = []
+                for cycle in range(CYCLES + dut.latency):
+                    if cycle < CYCLES:
+                        ctx.set(dut.acc, int(acc[cycle]))
+                        ctx.set(dut.constants, {
+                            "bias": int(bias[cycle]), "multiplier": int(multiplier[cycle]),
+                            "hi": int(hi[cycle]) + 128 * signed, "spare": cycle & 255})
+                    _, _, value = await ctx.tick().sample(dut.o)
+                    got.append(value)
+                np.testing.assert_array_equal(got[dut.latency:], expected, f"{shift} {signed}")
+
+    simulate(dut, check, cycles=8 * (CYCLES + dut.latency) + 10)
