@@ -142,7 +142,7 @@ class ResultWriter(wiring.Component):
         for part in range(parts):
             m.submodules[f"constants{part}"] = ram = memory.Memory(
                 shape=len(self.constant.as_value()), depth=chunks, init=[],
-                attrs={"collision": "undefined"})
+                attrs={"ram_style": "block", "collision": "undefined"} if chunks > 1 else {})
             write, read = ram.write_port(), ram.read_port()
             m.d.comb += [
                 write.en.eq(self.constant_valid & (index[:low] == part)),

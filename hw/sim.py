@@ -1,0 +1,95 @@
+"""Command line: simulate the accelerator on real inputs and compare every layer with the reference."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from boards import BOARDS, Board
+from boards import board as find_board
+from ref.atomic import write_atomically
+from ref.data import check_data, load_data
+from ref.errors import UserError, run_command
+from ref.file import load_model
+
+from .fit import fit_program
+from .simulate import ENGINES, make_engine, simulate
+
+#: Samples simulated when the user does not say.
+DEFAULT_SAMPLES = 10
+
+
+def known_board(name: str) -> Board:
+    """The board called ``name``; `UserError` with the known names when there is none."""
+    try:
+        return find_board(name)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str = "compiled",
+        board: str = "icebreaker", console: Console | None = None) -> dict[str, Any]:
+    """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
+
+    ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`. Returns `hw.simulate.simulate`'s
+    dictionary with ``engine`` and ``board``. Raises `UserError` for bad files, names or counts.
+    """
+    console = console or Console(stderr=True)
+    if samples < 1:
+        raise UserError(f"--samples must be at least 1, not {samples}")
+    model = load_model(network)
+    inputs = load_data(data).head(samples)
+    check_data(inputs, model)
+    program = fit_program(model, known_board(board))
+    with console.status(f"preparing the {engine} engine"):
+        simulated = make_engine(engine, program, board)
+
+    def progress(indices: Iterable[int]) -> Iterator[int]:
+        return iter(track(indices, "simulating", console=console, transient=True))
+
+    result = simulate(model, program, inputs.x, simulated, progress)
+    return {"engine": engine, "board": board, **result}
+
+
+def print_result(result: dict[str, Any], console: Console) -> None:
+    """The table of layers and one line of summary."""
+    table = Table("layer", "cycles", "predicted", "MACs", "differing")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for layer in result["layers"]:
+        table.add_row(layer["name"], f"{layer['cycles']:,}", f"{layer['predicted_cycles']:,}",
+                      f"{layer['macs']:,}", str(layer["mismatches"]))
+    console.print(table)
+    console.print(f"{result['samples']} samples, {result['mismatches']} mismatches, "
+                  f"{result['cycles_per_inference']:,} cycles per inference, "
+                  f"{result['mac_utilisation']:.1%} of {result['mac_units']} MAC units busy")
+    if result["first_mismatch"]:
+        console.print(f"first mismatch: {result['first_mismatch']}", style="bold red")
+
+
+def main(arguments: list[str]) -> int:
+    """Parse arguments, simulate, print; exit code 1 on a mismatch."""
+    parser = argparse.ArgumentParser(prog="python -m hw.sim", description=__doc__)
+    parser.add_argument("network", metavar="NET.q.npz")
+    parser.add_argument("--data", required=True, metavar="TEST.npz")
+    parser.add_argument("--samples", type=int, default=DEFAULT_SAMPLES)
+    parser.add_argument("--engine", choices=ENGINES, default="compiled")
+    parser.add_argument("--board", default="icebreaker", metavar="NAME",
+                        help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args(arguments)
+    result = sim(options.network, options.data, samples=options.samples, engine=options.engine,
+                 board=options.board)
+    if options.json:
+        write_atomically(options.json, json.dumps(result, indent=1).encode())
+    print_result(result, Console())
+    return 1 if result["mismatches"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
