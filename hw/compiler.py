@@ -46,6 +46,7 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
     words: list[list[int]] = []
     layers = []
     for index, step in enumerate(steps):
+        check_extent(step)
         source, target = placements[step.source], placements[step.target]
         fields = descriptor_fields(step, config, source, target, pad_addresses[index],
                                    last_layer=index == len(steps) - 1)
@@ -66,6 +67,19 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
                    output=placements[model.layers[-1].output], layers=tuple(layers),
                    activation_words=max(placement.address + placement.words
                                         for placement in placements.values()))
+
+
+def check_extent(step: Step) -> None:
+    """Raise `UserError` when the padded map is larger than what coordinates tell apart.
+
+    They count modulo 4096: on a larger map, padding on one side would be taken for the other.
+    """
+    _, height, width = step.shape
+    top, left, bottom, right = step.window.pads
+    extent, limit = max(top + height + bottom, left + width + right), 1 << COORDINATE_BITS
+    if extent > limit:
+        raise UserError(f"layer {step.name}: its map with padding is {extent} pixels long and the "
+                        f"engine can count {limit}; the layer is too large for it")
 
 
 def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, list[int]]:
