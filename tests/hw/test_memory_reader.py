@@ -1,4 +1,4 @@
-"""The memory reader: every word once, in order, with its tag, at any pace of memory and consumer."""
+"""The memory reader: every word once, in order, with its tag, at any pace of both sides."""
 
 import random
 

@@ -1,0 +1,101 @@
+"""The array: sums of broadcast, lane-wise and largest products, at any pace of its three sides."""
+
+import random
+
+import pytest
+
+from hw.line_buffer import TAGS
+from hw.mac_array import MacArray
+
+from .streams import put, simulate
+
+NO_TAGS = dict.fromkeys(TAGS.members, 0)
+
+
+def wrapped(value, bits):
+    """``value`` as two's complement of ``bits`` bits."""
+    return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
+
+
+def corner(rng, lo, hi):
+    """A number of a range, often one of its ends."""
+    return rng.choice([lo, hi, rng.randint(lo, hi), rng.randint(lo, hi)])
+
+
+def make_tiles(rng, pixels, channels, mode, channel_last, count):
+    """Windows, weights and, for each tile, its sums and tags; all as nested lists."""
+    windows, weights, tiles = [], [], []
+    for number in range(count):
+        sums = [[0] * channels for _ in range(pixels)]
+        size = rng.choice([1, 1, 2, 3, 6])
+        for index in range(size):
+            words = [[corner(rng, 0, 255) for _ in range(channels)] for _ in range(pixels)]
+            tags = {"window": 1, "first": index == 0, "last": index == size - 1,
+                    "partial": rng.randrange(2), "row_last": number & 1,
+                    "group_last": number >> 1 & 1, "layer_last": number >> 2 & 1}
+            windows.append({"words": words, "tags": tags})
+            used = channel_last + 1 if tags["partial"] else channels
+            for channel in range(used if mode == "broadcast" else 1):
+                weight = [2 if mode == "maximum" else corner(rng, -128, 127)
+                          for _ in range(channels)]
+                weights.append(weight)
+                for p in range(pixels):
+                    for c in range(channels):
+                        x = words[p][channel if mode == "broadcast" else c]
+                        product = x * weight[c]
+                        sums[p][c] = (max(sums[p][c], product) if mode == "maximum"
+                                      else sums[p][c] + product)
+        tiles.append((sums, {name: int(tags[name]) for name in ("row_last", "group_last",
+                                                                "layer_last")}))
+    return windows, weights, tiles
+
+
+@pytest.mark.parametrize("mode", ["broadcast", "depthwise", "maximum"])
+@pytest.mark.parametrize("pixels, channels, bits", [(1, 2, 16), (3, 4, 24), (2, 8, 18)])
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_sums(mode, pixels, channels, bits, stall):
+    rng = random.Random(f"{mode} {pixels} {channels} {stall}")
+    dut = MacArray(pixels, channels, bits)
+    channel_last = rng.randrange(channels)
+    windows, weights, tiles = make_tiles(rng, pixels, channels, mode, channel_last, 24)
+    finished = []
+
+    async def feed(ctx):
+        ctx.set(dut.depthwise, mode != "broadcast")
+        ctx.set(dut.maximum, mode == "maximum")
+        ctx.set(dut.channel_last, channel_last)
+        for window in windows:
+            while rng.random() < stall:
+                await ctx.tick()
+            await put(ctx, dut.i, window)
+
+    async def feed_weights(ctx):
+        for weight in weights:
+            while rng.random() < stall:
+                await ctx.tick()
+            await put(ctx, dut.weights, weight)
+
+    async def allow(ctx):
+        while True:
+            ctx.set(dut.may_finish, rng.random() >= stall)
+            await ctx.tick()
+
+    async def check(ctx):
+        cycle = 0
+        for sums, tags in tiles:
+            done = False
+            while not done:
+                _, _, finishing, allowed, done, got, got_tags = await ctx.tick().sample(
+                    dut.finishing, dut.may_finish, dut.done, dut.sums, dut.tags)
+                cycle += 1
+                if finishing:
+                    assert allowed
+                    finished.append(cycle)
+            assert cycle == finished.pop(0) + dut.latency
+            assert [list(row) for row in got] == [[wrapped(value, bits) for value in row]
+                                                  for row in sums]
+            assert {name: got_tags[name] for name in tags} == tags
+
+    # One product per cycle, and a cycle for each window whose predecessor was still in use.
+    cycles = len(weights) + 2 + dut.latency if not stall else 20 * len(weights)
+    simulate(dut, feed, feed_weights, check, background=(allow,), cycles=cycles)
