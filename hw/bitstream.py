@@ -1,0 +1,135 @@
+"""From an engine to a bitstream: elaborate, synthesize, place and route, pack; resumable by content."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boards import Board
+from ref.atomic import write_atomically
+from ref.errors import UserError
+
+from .config import EngineConfig
+from .cxxrtl import cache_path
+from .tools import Tool, Tools, find_tools, run_tool
+from .top import Top
+
+#: Placement seeds tried, in order, until one meets the clock.
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Bitstream:
+    """A routed and packed design."""
+
+    path: Path                              # in the cache
+    clock_mhz: float                        # built for
+    fmax_mhz: float                         # reached, as nextpnr reports
+    seed: int
+    resources: dict[str, dict[str, int]]    # kind: used, available
+    critical_path_ns: list[dict[str, Any]]  # from, to, type, delay of each part
+    seconds: dict[str, float]               # per tool, of the run that made it
+    tools: Tools
+
+    @property
+    def timing_met(self) -> bool:
+        """The routed design runs at the clock it was built for."""
+        return self.fmax_mhz >= self.clock_mhz
+
+
+def build_bitstream(board: Board, config: EngineConfig,
+                    stage: Callable[[str], None] = lambda name: None) -> Bitstream:
+    """The bitstream of an engine with its host link on ``board``.
+
+    Finished steps are kept in the cache under a digest of the design and the tools, so an interrupted
+    build goes on where it stopped. ``stage`` hears the name of each step before it starts. Tries
+    `SEEDS` until the clock is met; when none meets it the quickest is returned. Raises `UserError`
+    when a tool fails, for example because the design does not fit.
+    """
+    tools = find_tools(board.family)
+    platform = board.platform()
+    with tools.active():
+        plan = platform.prepare(Top(board, config), "top")
+    versions = [f"{tool.version} {tool.source}" for tool in tools]
+    folder = cache_path("build", [plan.digest().hex(), *versions])
+    folder.mkdir(exist_ok=True)
+    plan.extract(folder)
+    synthesize, route, pack = (command[1:] for command in
+                               json.loads(plan.files["build_top.json"])["commands"])
+    run = _Runner(folder, tools, stage)
+
+    seconds = {tools.yosys.name: run.step(tools.yosys, synthesize, "top.json", "top.json")}
+    best: tuple[float, int] = (0.0, 0)
+    routed = route[-1]                      # nextpnr's result: top.asc or top.config
+    for seed in SEEDS:
+        arguments = [*with_seed(route, seed), "--timing-allow-fail"]
+        seconds[tools.nextpnr.name] = seconds.get(tools.nextpnr.name, 0) + run.step(
+            tools.nextpnr, arguments, routed, f"seed{seed}-{routed}", "top.report.json",
+            f"seed{seed}-report.json")
+        clock = run.report(seed)["fmax"]
+        fmax = min((domain["achieved"] for domain in clock.values()), default=0.0)
+        best = max(best, (fmax, -seed))
+        if fmax >= platform.clock_mhz:
+            break
+    fmax, seed = best[0], -best[1]
+    shutil.copy(folder / f"seed{seed}-{routed}", folder / routed)
+    result = f"top{board.bitstream_suffix}"
+    seconds[tools.packer.name] = run.step(tools.packer, pack, result, f"seed{seed}-{result}")
+    report = run.report(seed)
+    return Bitstream(
+        path=folder / f"seed{seed}-{result}", clock_mhz=platform.clock_mhz, fmax_mhz=fmax, seed=seed,
+        resources={kind: {key: report["utilization"][cell][key] for key in ("used", "available")}
+                   for kind, cell in board.device.cells},
+        critical_path_ns=critical_path(report), seconds=seconds, tools=tools)
+
+
+def with_seed(arguments: list[str], seed: int) -> list[str]:
+    """nextpnr's arguments with another placement seed."""
+    place = arguments.index("--seed") + 1
+    return [*arguments[:place], str(seed), *arguments[place + 1:]]
+
+
+def critical_path(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of the longest path inside the clock domain, from nextpnr's report."""
+    paths = [path for path in report["critical_paths"] if path["from"] == path["to"]]
+    if not paths:
+        return []
+    longest = max(paths, key=lambda path: sum(part["delay"] for part in path["path"]))
+    return [{"from": part["from"]["cell"], "to": part["to"]["cell"], "type": part["type"],
+             "delay": part["delay"]} for part in longest["path"]]
+
+
+class _Runner:
+    """Runs steps in a build folder and remembers which are done."""
+
+    def __init__(self, folder: Path, tools: Tools, stage: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.environment = tools.environment()
+        self.stage = stage
+
+    def step(self, tool: Tool, arguments: list[str], *files: str) -> float:
+        """Run a tool unless its results are there; seconds it took when it ran.
+
+        ``files`` are pairs: the name the tool writes, the name under which the result is kept.
+        """
+        kept = files[1::2]
+        note = self.folder / f"{kept[0]}.seconds"
+        if note.exists():
+            return float(note.read_text())
+        self.stage(tool.name)
+        seconds = run_tool([*tool.command, *arguments], self.folder,
+                           self.folder / f"{tool.name}.log", environment=self.environment)
+        for written, name in zip(files[::2], kept, strict=True):
+            if not (self.folder / written).exists():
+                raise UserError(f"{tool.name} ended without writing {written}; "
+                                f"its log is {self.folder / tool.name}.log")
+            if written != name:
+                shutil.copy(self.folder / written, self.folder / name)
+        write_atomically(note, f"{seconds:.2f}".encode())
+        return seconds
+
+    def report(self, seed: int) -> dict[str, Any]:
+        """nextpnr's report of a seed."""
+        return json.loads((self.folder / f"seed{seed}-report.json").read_text())
