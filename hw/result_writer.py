@@ -74,6 +74,7 @@ class ResultWriter(wiring.Component):
         # Sums leave lowest lane first: channel within pixel.
         sums  = Signal(self.sums.shape().size, reset_less=True)
         tags  = Signal(TAGS, reset_less=True)
+        end   = Signal(4, reset_less=True)          # the tile's last valid pixel
         chunk = Signal(range(max(chunks, 2)))
         pixel = Signal(range(max(config.pixels, 2)))
         busy  = Signal()
@@ -88,7 +89,9 @@ class ResultWriter(wiring.Component):
                 with m.If(pixel == config.pixels - 1):
                     m.d.sync += [pixel.eq(0), busy.eq(0)]
         with m.If(self.done):
-            m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1)]
+            # Pixels beyond the last may still be leaving when the next layer's descriptor arrives.
+            m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1),
+                         end.eq(Mux(self.tags.row_last, layer.pixel_last, config.pixels - 1))]
 
         bits = config.accumulator_bits
         constants = self.constant_memory(m, next_chunk, chunks)
@@ -105,10 +108,8 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
 
         # What each requantizer output means, delayed beside it.
-        valid_pixel = ~tags.row_last | (pixel <= layer.pixel_last)
-        last_pixel = Mux(tags.row_last, pixel == layer.pixel_last, pixel == config.pixels - 1)
-        control = Cat(busy, busy & word_end & valid_pixel,
-                      tags.group_last & last_pixel, tags.layer_last & last_pixel)
+        control = Cat(busy, busy & word_end & (pixel <= end),
+                      tags.group_last & (pixel == end), tags.layer_last & (pixel == end))
         for stage in range(Requantizer.latency):
             later = Signal(4, name=f"control{stage}")
             m.d.sync += later.eq(control)
