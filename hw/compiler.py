@@ -28,7 +28,9 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     if any(step.shape[1] != step.shape[2] for step in steps):
         candidates.append([step.transposed() for step in steps])
     shapes = [[layer_shape(step, config) for step in folded(steps)] for steps in candidates]
-    cycles = [[layer_cycles(shape, config) for shape in each] for each in shapes]
+    cycles = [[layer_cycles(shape, config, previous)
+               for shape, previous in zip(each, [None, *each[:-1]], strict=True)]
+              for each in shapes]
     best = min(range(len(candidates)), key=lambda k: sum(cycles[k]))
     return assemble(model, config, folded(candidates[best]), cycles[best], transposed=best == 1)
 

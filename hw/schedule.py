@@ -35,11 +35,14 @@ class LayerShape:
     groups: int                          # groups of output channels
 
 
-def layer_cycles(shape: LayerShape, config: EngineConfig) -> int:
-    """Cycles from the layer's ``fetch`` pulse through its last write."""
+def layer_cycles(shape: LayerShape, config: EngineConfig, previous: LayerShape | None) -> int:
+    """Cycles from the layer's ``fetch`` pulse through its last write.
+
+    ``previous`` is the layer before it: pixels beyond the end of its last row may still be leaving.
+    """
     engine = _Clock(shape, config)
     begin = descriptor_words(config.channels) + READ_LATENCY + 1
-    engine.start(begin)
+    engine.start(begin, None if previous is None else previous.pixel_last + 1)
     seen: dict[tuple, int] = {}
     group = 0
     while group < shape.groups:
@@ -71,15 +74,20 @@ class _Clock:
         self.blocking = config.single_port
         self.ends: list[int] = []
 
-    def start(self, begin: int) -> None:
-        """``begin`` is the cycle of the sequencer's pulse; nothing is under way."""
+    def start(self, begin: int, last_pixels: int | None) -> None:
+        """``begin`` is the cycle of the sequencer's pulse; nothing is under way but the last tile.
+
+        ``last_pixels`` pixels of it were written, the last one in cycle -1; None: there was none.
+        """
         self.issue, self.pop = begin, begin                     # latest activation word
         self.pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
         self.tape_issue, self.tape_pop = begin, begin           # latest tape word
         self.tape_pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
         self.window_taken = begin                               # latest window left the line buffer
         self.product = begin                                    # latest product
-        self.finish = begin - 10_000                               # latest tile's last product
+        # latest tile's last product
+        self.finish = begin - 10_000 if last_pixels is None else (
+            -WRITE_LATENCY - last_pixels * self.word_cycles)
         self.writes: deque[int] = deque()                       # coming write cycles
         self.last_write = begin
 
