@@ -1,0 +1,160 @@
+"""The result writer: tiles of sums in, requantized words at the right addresses out."""
+
+import random
+
+import numpy as np
+import pytest
+
+from hw.config import EngineConfig
+from hw.requantizer import constants_layout
+from hw.result_writer import ResultWriter
+from hw.schedule import WRITE_LATENCY
+from hw.tape_reader import CONSTANT_WORDS
+from ref.model import SHIFTS, Requantization
+from ref.ops import requantize
+
+from .engines import packed_layer
+from .streams import simulate
+
+ARRAY_LATENCY = 3
+
+
+class LayerCase:
+    """A random layer's sums and constants, and the words that have to be written."""
+
+    def __init__(self, rng, config):
+        pixels, channels = config.pixels, config.channels
+        self.groups, rows, columns = (int(rng.integers(1, high)) for high in (4, 4, 3 * pixels + 2))
+        self.shift, self.signed = int(rng.integers(len(SHIFTS))), int(rng.integers(2))
+        tiles = -(-columns // pixels)
+        self.pixel_last = (columns - 1) % pixels
+        self.output_address = int(rng.integers(1 << 15))
+        self.count = rows * columns
+        limit = 1 << (config.accumulator_bits - 1)
+        lowest = -128 if self.signed else 0
+        self.lo = int(rng.integers(lowest, lowest + 100))
+        outputs = self.groups * channels
+        self.multiplier = rng.integers(0, 1 << 14, outputs) * 2 + 1
+        total = np.clip((rng.integers(-200, 400, (rows, columns, outputs)) << SHIFTS[self.shift])
+                        // self.multiplier, -limit, limit - 1)
+        self.bias = rng.integers(-(1 << 31), 1 << 31, outputs)
+        self.hi = rng.integers(self.lo, lowest + 256, outputs)
+        rule = Requantization(np.zeros(outputs, np.int64), self.multiplier, SHIFTS[self.shift],
+                              np.full(outputs, self.lo), self.hi)
+        stored = requantize(total.reshape(-1, outputs), rule) + 128 * self.signed
+        # A pixel's groups lie side by side.
+        self.writes = [(self.output_address + pixel * self.groups + group,
+                        stored[pixel, group * channels:(group + 1) * channels].tolist())
+                       for group in range(self.groups) for pixel in range(self.count)]
+        padded = rng.integers(-limit, limit, (rows, tiles * pixels, outputs))
+        padded[:, :columns] = (total - self.bias + limit) % (2 * limit) - limit
+        self.tiles = [[(padded[row, tile * pixels:(tile + 1) * pixels,
+                               group * channels:(group + 1) * channels],
+                        {"row_last": tile == tiles - 1,
+                         "group_last": tile == tiles - 1 and row == rows - 1,
+                         "layer_last": tile == tiles - 1 and row == rows - 1
+                         and group == self.groups - 1})
+                       for row in range(rows) for tile in range(tiles)]
+                      for group in range(self.groups)]
+
+    def descriptor(self):
+        return packed_layer(
+            shift=self.shift, signed_output=self.signed, lo=self.lo + 128 * self.signed,
+            pixel_last=self.pixel_last, output_address=self.output_address,
+            result_pixel=self.groups, result_group=1 - (self.count - 1) * self.groups)
+
+    def constants(self, group, channels):
+        """A group's constants as memory words."""
+        layout = constants_layout()
+        text = b"".join(
+            layout.const({"bias": int(self.bias[k]), "multiplier": int(self.multiplier[k]),
+                          "hi": int(self.hi[k]) + 128 * self.signed, "spare": 0x55}
+                         ).as_bits().to_bytes(8, "little")
+            for k in range(group * channels, (group + 1) * channels))
+        return [list(text[k:k + channels]) for k in range(0, len(text), channels)]
+
+
+@pytest.mark.parametrize("channels, pixels, requantizers, bits", [
+    (2, 1, 2, 24), (4, 3, 1, 24), (4, 2, 2, 16), (8, 2, 1, 32), (8, 3, 8, 20)])
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+def test_layers(channels, pixels, requantizers, bits, stall):
+    config = EngineConfig(channels=channels, pixels=pixels, requantizers=requantizers,
+                          tape_depth=1, activation_depth=1, single_port=False,
+                          accumulator_bits=bits)
+    rng = np.random.default_rng([channels, pixels, requantizers])
+    pace = random.Random(channels)
+    dut = ResultWriter(config, ARRAY_LATENCY)
+    layers = [LayerCase(rng, config) for _ in range(4)]
+    results = []
+    finishes, write_cycles = [], []
+
+    async def array(ctx):
+        """Sums appear a fixed time after ``finishing``; nonsense in every other cycle."""
+        pending = [False] * (ARRAY_LATENCY - 1)
+        async for _, _, finishing in ctx.tick().sample(dut.finishing):
+            pending.append(finishing)
+            due = pending.pop(0)
+            ctx.set(dut.done, due)
+            ctx.set(dut.sums.as_value(), pace.getrandbits(channels * pixels * bits))
+            if due:
+                sums, tags = results.pop(0)
+                ctx.set(dut.sums, sums.tolist())
+                ctx.set(dut.tags, tags)
+
+    async def drive(ctx):
+        async def until(signal):
+            while not ctx.get(signal):
+                await ctx.tick()
+
+        for layer in layers:
+            ctx.set(dut.layer.as_value(), layer.descriptor())
+            ctx.set(dut.begin, 1)
+            await ctx.tick()
+            ctx.set(dut.begin, 0)
+            for group, tiles in enumerate(layer.tiles):
+                words = layer.constants(group, channels)
+                assert len(words) == CONSTANT_WORDS
+                for word in words:
+                    await until(dut.settled)
+                    while pace.random() < stall:
+                        await ctx.tick()
+                    ctx.set(dut.constant, word)
+                    ctx.set(dut.constant_valid, 1)
+                    await ctx.tick()
+                    ctx.set(dut.constant_valid, 0)
+                for tile in tiles:
+                    while pace.random() < stall:
+                        await ctx.tick()
+                    await until(dut.may_finish)
+                    results.append(tile)
+                    ctx.set(dut.finishing, 1)
+                    await ctx.tick()
+                    ctx.set(dut.finishing, 0)
+            await until(dut.layer_done)
+            await ctx.tick()
+
+    async def check(ctx):
+        expected = [(*write, write == layer.writes[-1]) for layer in layers
+                    for write in layer.writes]
+        cycle = 0
+        async for _, _, finishing, write, address, word, done in ctx.tick().sample(
+                dut.finishing, dut.write, dut.address, dut.data, dut.layer_done):
+            cycle += 1
+            if finishing:
+                finishes.append(cycle)
+            if write:
+                write_cycles.append(cycle)
+                assert (address, list(word), done) == expected.pop(0)
+            assert write or not done
+            if not expected:
+                return
+
+    tiles = sum(len(group) for layer in layers for group in layer.tiles)
+    groups = sum(layer.groups for layer in layers)
+    each = config.drain_cycles + ARRAY_LATENCY + CONSTANT_WORDS
+    cycles = tiles * config.drain_cycles + (groups + len(layers)) * each + 60
+    simulate(dut, drive, check, background=(array,), cycles=cycles if not stall else 8 * cycles)
+    assert write_cycles[0] == finishes[0] + WRITE_LATENCY + channels // requantizers - 1
+    assert min(np.diff(finishes), default=config.drain_cycles) >= config.drain_cycles
+    if not stall:
+        assert config.drain_cycles in np.diff(finishes), "tiles wait longer than the buffer is used"
