@@ -18,9 +18,10 @@ from ..ref.random_models import random_model, random_samples
 CONFIGS = {
     "c4p3": EngineConfig(channels=4, pixels=3, requantizers=1, tape_depth=8192,
                          activation_depth=4096, single_port=True, multiplier_slice=4),
-    "c2p2": EngineConfig(channels=2, pixels=2, requantizers=2, tape_depth=16384,
+    "c2p1": EngineConfig(channels=2, pixels=1, requantizers=2, tape_depth=16384,
                          activation_depth=8192, single_port=False, accumulator_bits=32),
-    "c8p1": EngineConfig(channels=8, pixels=1, requantizers=2, tape_depth=4096,
+    # Results leave so slowly that the last tile's are still leaving when the next layer begins.
+    "c8p5": EngineConfig(channels=8, pixels=5, requantizers=1, tape_depth=4096,
                          activation_depth=2048, single_port=True, accumulator_bits=20,
                          multiplier_slice=8),
 }
