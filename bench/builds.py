@@ -2,9 +2,9 @@
 
     python -m bench.builds [NAME ...]
 
-The digits network and the MLPerf Tiny keyword spotter on iCEBreaker, visual wake words on ULX3S-85F. The
-last two come from ``../shared/data`` beside the repository. Seconds are of the run that did the work: what
-the cache already holds is not made again, but its own seconds are reported.
+The digits network and the MLPerf Tiny keyword spotter on iCEBreaker, visual wake words on
+ULX3S-85F. The last two come from ``../shared/data`` beside the repository. Seconds are of the run
+that did the work: what the cache already holds is not made again, but its own seconds are reported.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ref.atomic import write_atomically
 from ref.errors import UserError, run_command
 
 RESULTS = ROOT / "bench" / "results" / "builds.json"
-#: Build name: (network of `bench.accuracy`, board, most cycles allowed, most points of accuracy lost).
+#: Build name: (network of `bench.accuracy`, board, bar in cycles, bar in points of accuracy lost).
 BUILDS = {
     "digits": ("digits", "icebreaker", None, 0.5),
     "kws": ("kws", "icebreaker", 1_200_000, 0.5),

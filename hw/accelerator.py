@@ -24,8 +24,8 @@ def load_layout(channels: int) -> data.StructLayout:
 class Accelerator(wiring.Component):
     """Runs the program on its tape over the activations in its memory.
 
-    Everything is accepted only while not ``busy``. A run reads the tape from word 0, and leaves the result
-    where the program says; `ref.run` gives the same integers for every layer.
+    Everything is accepted only while not ``busy``. A run reads the tape from word 0, and leaves the
+    result where the program says; `ref.run` gives the same integers for every layer.
 
     Members
     -------

@@ -11,9 +11,9 @@ from .line_buffer import TAGS
 class AddressGenerator(wiring.Component):
     """Emit the address of every word a layer reads, in the order in which the array uses them.
 
-    From the outside in: output group, output row, tile of P columns, kernel row, input group, residue
-    of the column modulo the stride, column. A position outside the map yields the padding word's
-    address. One address per cycle; `hw.schedule.walk` lists the same words in Python.
+    From the outside in: output group, output row, tile of P columns, kernel row, input group,
+    residue of the column modulo the stride, column. A position outside the map yields the padding
+    word's address. One address per cycle; `hw.schedule.walk` lists the same words in Python.
 
     Members
     -------

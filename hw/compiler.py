@@ -20,8 +20,8 @@ ROW_LIMIT = (1 << COORDINATE_BITS) - 256
 def compile_program(model: Model, config: EngineConfig) -> Program:
     """Everything the engine needs to run ``model``.
 
-    Maps are laid out by rows or by columns, whichever takes fewer cycles. Raises `UserError` naming the layer
-    or the memory that the engine is too small for, and by how much.
+    Maps are laid out by rows or by columns, whichever takes fewer cycles. Raises `UserError` naming
+    the layer or the memory that the engine is too small for, and by how much.
     """
     steps = lower(model, config)
     candidates = [steps]
@@ -55,15 +55,16 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
         try:
             words += pack_descriptor(fields, config.channels)
         except OverflowError as field:
-            raise UserError(f"layer {step.name}: {field} = {fields[str(field)]} is more than the engine "
-                            "can count; the layer is too large for it") from None
+            raise UserError(f"layer {step.name}: {field} = {fields[str(field)]} is more than the "
+                            "engine can count; the layer is too large for it") from None
         words += group_words(step, config)
         layers.append(ProgramLayer(step.name, target, step.macs, cycles[index]))
-    if len(words) > config.tape_depth:
+    excess = (len(words) - config.tape_depth) * config.channels
+    if excess > 0:
         raise UserError(
             f"the weights need {len(words) * config.channels} bytes and the board has "
-            f"{config.tape_depth * config.channels}: {(len(words) - config.tape_depth) * config.channels}"
-            " bytes too many; use a smaller network or a larger board")
+            f"{config.tape_depth * config.channels}: {excess} bytes too many; "
+            "use a smaller network or a larger board")
     return Program(config=config, tape=np.array(words, np.uint8), pads=pads,
                    input=placements[model.input.tensor],
                    output=placements[model.layers[-1].output], layers=tuple(layers),
@@ -107,7 +108,7 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
 
 def place_tensors(model: Model, config: EngineConfig, first: int,
                   transposed: bool) -> dict[str, Placement]:
-    """An address for every tensor, from word ``first`` on; tensors that live together do not overlap.
+    """An address for every tensor, from word ``first`` on, none overlapping while both live.
 
     First fit in order of creation: a tensor lives from its layer to its last reader.
     """
@@ -120,8 +121,8 @@ def place_tensors(model: Model, config: EngineConfig, first: int,
     placements: dict[str, Placement] = {}
 
     def place(name: str, born: int) -> None:
-        for other in [other for other in live if last_use[other] < born]:
-            del live[other]
+        for dead in [other for other in live if last_use[other] < born]:
+            del live[dead]
         tensor = model.tensors[name]
         placement = Placement(name, first, tensor.shape, tensor.signed, config.channels, transposed)
         for other in sorted(live.values(), key=lambda other: other.address):

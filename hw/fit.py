@@ -8,10 +8,14 @@ from ref.model import Model
 
 from .compiler import compile_program
 from .config import EngineConfig
+from .descriptor import ADDRESS_BITS
+from .memory_reader import queue_bits
 from .program import Program
 
 #: Words of one SPRAM pair, and of the block RAM shape that holds one byte per word.
 SPRAM_WORDS, BLOCK_WORDS = 16384, 2048
+#: Bits of a block RAM's widest shape, of which the read queues are made.
+BLOCK_BITS = 36
 #: The array of each family. iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the
 #: requantizer's is made of lookup tables, in slices. ECP5: a block per lane, two per requantizer.
 ARRAYS = {
@@ -25,20 +29,25 @@ ARRAYS = {
 def fit_program(model: Model, board: Board) -> Program:
     """Compile ``model`` for the engine that fits it on ``board``.
 
-    On devices with SPRAM the engine is the same for every network; elsewhere its memories are as deep as
-    this network needs. Raises `UserError` with the number of missing bytes when the board is too small.
+    On devices with SPRAM the engine is the same for every network; elsewhere its memories are as
+    deep as this network needs. Raises `UserError` with the number of missing bytes when the board
+    is too small.
     """
     config = ARRAYS[board.family]
-    program = compile_program(model, config)
     if config.single_port:
-        return program
+        return compile_program(model, config)
+    # Two read queues take their blocks; either memory could have all the rest.
+    available = board.budget.block_rams - 2 * -(-queue_bits(config.channels) // BLOCK_BITS)
+    depth = min(available // config.channels * BLOCK_WORDS, 1 << ADDRESS_BITS)
+    program = compile_program(model, replace(config, tape_depth=depth, activation_depth=depth))
     blocks = [-(-words // BLOCK_WORDS) for words in (len(program.tape), program.activation_words)]
-    needed, available = sum(blocks) * config.channels, board.budget.block_rams
+    needed = sum(blocks) * config.channels
     if needed > available:
         raise UserError(
-            f"network {model.name} needs {needed} block RAMs ({len(program.tape) * config.channels} "
-            f"bytes of weights, {program.activation_words * config.channels} of feature maps) and "
-            f"{board.name} has {available}: "
+            f"network {model.name} needs {needed} block RAMs "
+            f"({len(program.tape) * config.channels} bytes of weights, "
+            f"{program.activation_words * config.channels} of feature maps) and "
+            f"{board.name} has {available} for them: "
             f"{(needed - available) * BLOCK_WORDS} bytes too many; use a smaller network or a "
             "larger board")
     fitted = replace(config, tape_depth=blocks[0] * BLOCK_WORDS,

@@ -24,8 +24,8 @@ def word_layout(channels: int) -> data.ArrayLayout:
 class LineBuffer(wiring.Component):
     """Hold the last P words of a row and emit them as a window when a word is tagged ``window``.
 
-    A row's first window costs P words, each further one a single word: the window slides. Words that
-    complete no window only shift in. Accepts one word per cycle; a window appears one cycle
+    A row's first window costs P words, each further one a single word: the window slides. Words
+    that complete no window only shift in. Accepts one word per cycle; a window appears one cycle
     after its last word and is held until taken. Window element 0 is the oldest word.
 
     Members

@@ -1,4 +1,4 @@
-"""Integer layers as the engine sees them: one kind of step, with stored bytes and byte-wise constants."""
+"""Integer layers as the engine sees them: one kind of step, in stored bytes."""
 
 from dataclasses import dataclass, replace
 
@@ -17,8 +17,9 @@ STORED_OFFSET = 128
 class Step:
     """One pass of the engine over a feature map, in stored (unsigned) activations.
 
-    ``weight`` is (O, I, kernel height, kernel width) for dense steps, (O, 1, kernel height, kernel width) for
-    depthwise ones; with ``hold`` all its entries are equal. ``pad`` is the stored padding of each input channel.
+    ``weight`` is (O, I, kernel height, kernel width) for dense steps, (O, 1, kernel height, kernel
+    width) for depthwise ones; with ``hold`` all its entries are equal. ``pad`` is the stored
+    padding of each input channel.
     """
 
     name: str
@@ -74,11 +75,12 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
     if isinstance(layer, MaxPool2d):
         return lower_max_pool(layer, source, target)
     if not isinstance(layer, (Conv2d, AveragePool2d)):
-        raise UserError(f"layer {layer.name}: the engine does not run {type(layer).__name__} layers")
+        raise UserError(f"layer {layer.name}: the engine does not run {type(layer).__name__} "
+                        "layers")
     if layer.proof.bits > config.accumulator_bits:
         raise UserError(
-            f"layer {layer.name} needs an accumulator of {layer.proof.bits} bits and the engine has "
-            f"{config.accumulator_bits}; use fewer weight bits (--preset)")
+            f"layer {layer.name} needs an accumulator of {layer.proof.bits} bits and the engine "
+            f"has {config.accumulator_bits}; use fewer weight bits (--preset)")
     offset = STORED_OFFSET if source.signed else 0
     if isinstance(layer, Conv2d):
         weight, depthwise = expand_groups(layer), layer.depthwise
@@ -89,7 +91,8 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
         depthwise, pad, macs = True, np.full(source.shape[0], offset), 0
     constants = layer.requantization
     if np.any(constants.lo != constants.lo[0]):
-        raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all channels")
+        raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all "
+                        "channels")
     stored = STORED_OFFSET if target.signed else 0
     return Step(
         name=layer.name, source=source.name, target=target.name,
@@ -105,8 +108,8 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
 def lower_max_pool(layer: MaxPool2d, source: Tensor, target: Tensor) -> Step:
     """Max pooling: products with 2, and a scale of one half, 2^15 / 2^16.
 
-    Stored bytes keep the order of the values they stand for, so signed maps need nothing else; padding
-    is the smallest byte.
+    Stored bytes keep the order of the values they stand for, so signed maps need nothing else;
+    padding is the smallest byte.
     """
     channels = source.shape[0]
     return Step(
@@ -119,7 +122,7 @@ def lower_max_pool(layer: MaxPool2d, source: Tensor, target: Tensor) -> Step:
 
 
 def expand_groups(layer: Conv2d) -> np.ndarray:
-    """Weights (O, I, kh, kw) of a grouped convolution as a dense one; depthwise ones as they are."""
+    """Weights (O, I, kh, kw) of a grouped convolution as a dense one; depthwise unchanged."""
     if layer.groups == 1 or layer.depthwise:
         return layer.weight
     outputs, inputs = layer.weight.shape[:2]

@@ -1,4 +1,4 @@
-"""The multiply-accumulate array: P pixels by C channels, pointwise, dense, depthwise and maximum."""
+"""The multiply-accumulate array, P pixels by C channels: pointwise, dense, depthwise, maximum."""
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
@@ -12,10 +12,11 @@ class MacArray(wiring.Component):
     """Accumulate windows against weights; announce a tile's P x C sums when its last product is in.
 
     Pointwise and dense layers broadcast one channel of each of the P words per cycle, against one
-    weight word of C output channels; ``channel_last + 1`` channels of a window tagged ``partial``, all
-    C of any other. Depthwise layers use a whole window in one cycle: lane (p, c) has its own channel.
-    With ``maximum`` a lane keeps the largest product (weights are then equal and positive).
-    One product per lane and cycle; sums appear :attr:`latency` cycles after the last one is issued.
+    weight word of C output channels; ``channel_last + 1`` channels of a window tagged ``partial``,
+    all C of any other. Depthwise layers use a whole window in one cycle: lane (p, c) has its own
+    channel. With ``maximum`` a lane keeps the largest product (weights are then equal and
+    positive). One product per lane and cycle; sums appear :attr:`latency` cycles after the last one
+    is issued.
 
     Members
     -------

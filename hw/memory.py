@@ -9,10 +9,11 @@ from .line_buffer import word_layout
 
 
 class EngineMemory(wiring.Component):
-    """``depth`` words of ``channels`` bytes; read data appears :attr:`latency` cycles after ``read_enable``.
+    """``depth`` words of ``channels`` bytes, read within :attr:`latency` cycles.
 
-    Reading and writing the same word in one cycle gives an undefined value; the engine never does. With
-    ``single_port`` the two are never enabled in one cycle at all, and boards may use single-port RAM.
+    Reading and writing the same word in one cycle gives an undefined value; the engine never does.
+    With ``single_port`` the two are never enabled in one cycle at all, and boards may use
+    single-port RAM.
 
     Members
     -------

@@ -1,6 +1,16 @@
 """Multipliers of the array: the only module that names a multiplier primitive."""
 
-from amaranth.hdl import Cat, ClockSignal, Const, Elaboratable, Instance, Module, Signal, signed, unsigned
+from amaranth.hdl import (
+    Cat,
+    ClockSignal,
+    Const,
+    Elaboratable,
+    Instance,
+    Module,
+    Signal,
+    signed,
+    unsigned,
+)
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,9 +18,9 @@ from amaranth.lib.wiring import In, Out
 class MultiplierPair(wiring.Component):
     """Two independent products of an unsigned activation and a signed weight.
 
-    ``o[k] = x[k] * w[k]``, one pair per cycle, :attr:`latency` cycles later. Equal to Python's ``*``
-    over all operands. On iCE40 both products share one ``SB_MAC16`` in its dual 8x8 mode; elsewhere
-    synthesis finds the multiplier blocks by itself.
+    ``o[k] = x[k] * w[k]``, one pair per cycle, :attr:`latency` cycles later. Equal to Python's
+    ``*`` over all operands. On iCE40 both products share one ``SB_MAC16`` in its dual 8x8 mode;
+    elsewhere synthesis finds the multiplier blocks by itself.
 
     Members
     -------
@@ -19,9 +29,12 @@ class MultiplierPair(wiring.Component):
 
     latency = 2
 
-    x: In(data.ArrayLayout(unsigned(8), 2))
-    w: In(data.ArrayLayout(signed(8), 2))
-    o: Out(data.ArrayLayout(signed(16), 2))
+    def __init__(self) -> None:
+        super().__init__({
+            "x": In(data.ArrayLayout(unsigned(8), 2)),
+            "w": In(data.ArrayLayout(signed(8), 2)),
+            "o": Out(data.ArrayLayout(signed(16), 2)),
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Registers, products, registers; or the one block that contains them."""

@@ -69,7 +69,7 @@ class Program:
 
     config: EngineConfig
     tape: np.ndarray                     # uint8 [words, channels]: the weight memory from word 0
-    pads: np.ndarray                     # uint8 [words, channels]: padding words, to activation word 0
+    pads: np.ndarray                     # uint8 [words, channels]: to activation word 0 on
     input: Placement
     output: Placement
     layers: tuple[ProgramLayer, ...]

@@ -16,10 +16,11 @@ def constants_layout() -> data.StructLayout:
 class Requantizer(wiring.Component):
     """``o = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` as stored bytes.
 
-    Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for every accumulator whose sum with
-    the bias fits ``accumulator_bits``. One result per cycle, :attr:`latency` cycles later, no flow control.
-    The product is summed from partial products of ``multiplier_slice`` multiplier bits: 16 for multiplier
-    blocks, 4 where the multiplier is made of lookup tables and must be short to be quick.
+    Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for every accumulator whose sum
+    with the bias fits ``accumulator_bits``. One result per cycle, :attr:`latency` cycles later, no
+    flow control. The product is summed from partial products of ``multiplier_slice`` multiplier
+    bits: 16 for multiplier blocks, 4 where the multiplier is made of lookup tables and must be
+    short to be quick.
 
     Members
     -------
@@ -87,8 +88,7 @@ def adder_tree(terms: list) -> object:
 def delay(m: Module, value: Signal, cycles: int) -> Signal:
     """``value`` as it was ``cycles`` cycles ago, through registers without reset."""
     for stage in range(cycles):
-        later = Signal.like(value, name=f"{value.name}_{stage + 1}" if hasattr(value, "name") else None,
-                            reset_less=True)
+        later = Signal.like(value, name=f"delayed{stage}", reset_less=True)
         m.d.sync += later.eq(value)
         value = later
     return value

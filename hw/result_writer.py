@@ -15,10 +15,10 @@ from .tape_reader import CONSTANT_WORDS
 class ResultWriter(wiring.Component):
     """Requantize the P x C sums of a tile, R per cycle, and write one word per pixel.
 
-    A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array when the
-    next one may end. Pixels beyond the end of an output row are not written. Writes cannot be held up.
-    Constants arrive as `CONSTANT_WORDS` words, eight bytes a channel, and may change only while
-    ``settled``.
+    A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array
+    when the next one may end. Pixels beyond the end of an output row are not written. Writes cannot
+    be held up. Constants arrive as `CONSTANT_WORDS` words, eight bytes a channel, and may change
+    only while ``settled``.
 
     Members
     -------

@@ -1,7 +1,8 @@
 """Cycles of a layer before it runs: the engine's flow control as time recurrences, exact.
 
 Each equation is one rule of a block: a word is issued when the queue has a place and the memory is
-free, taken when the line buffer has room, and so on. `tests/hw/test_schedule.py` demands equality with simulation.
+free, taken when the line buffer has room, and so on. `tests/hw/test_schedule.py` demands equality
+with simulation.
 """
 
 from collections import deque

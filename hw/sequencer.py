@@ -11,9 +11,10 @@ from .line_buffer import word_layout
 class Sequencer(wiring.Component):
     """Step through the layers of the tape.
 
-    ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each layer: ``fetch``,
-    the descriptor's words from ``words``, one cycle of ``begin``, and then ``layer_done`` is awaited. A layer
-    in which nothing is written for :attr:`patience` cycles ends the program with ``error``.
+    ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each
+    layer: ``fetch``, the descriptor's words from ``words``, one cycle of ``begin``, and then
+    ``layer_done`` is awaited. A layer in which nothing is written for :attr:`patience` cycles ends
+    the program with ``error``.
 
     Members
     -------
@@ -69,7 +70,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.words.ready.eq(1)
                 with m.If(self.words.valid):
                     m.d.sync += [
-                        register.eq(Cat(register, self.words.payload.as_value())[self.channels * 8:]),
+                        register.eq(Cat(register, self.words.payload)[self.channels * 8:]),
                         count.eq(count + 1),
                     ]
                     with m.If(count == words - 1):

@@ -32,10 +32,10 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
              progress: Any = iter) -> dict[str, Any]:
     """Run samples and compare each layer's tensor with `ref.run_layers`, integer for integer.
 
-    ``x`` holds the data file's integers, one sample or more; ``progress`` wraps the iterable of samples.
-    Returns ``samples``, ``mismatches`` (differing integers), ``first_mismatch`` (a sentence or None),
-    ``cycles_per_inference``, ``macs``, ``mac_units``, ``mac_utilisation`` and ``layers`` (``name``,
-    ``cycles``, ``predicted_cycles``, ``mismatches``).
+    ``x`` holds the data file's integers, one sample or more; ``progress`` wraps the iterable of
+    samples. Returns ``samples``, ``mismatches`` (differing integers), ``first_mismatch`` (a
+    sentence or None), ``cycles_per_inference``, ``macs``, ``mac_units``, ``mac_utilisation`` and
+    ``layers`` (``name``, ``cycles``, ``predicted_cycles``, ``mismatches``).
     """
     predicted = sum(layer.predicted_cycles for layer in program.layers)
     engine.load(1, 0, program.tape)

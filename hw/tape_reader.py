@@ -1,4 +1,4 @@
-"""Reads the tape: a layer's descriptor, then each group's constants and weights, tile after tile."""
+"""Reads the tape: a descriptor, then each group's constants and weights, tile after tile."""
 
 from amaranth.hdl import Elaboratable, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .descriptor import ADDRESS_BITS, DescriptorLayout, descriptor_words
 
 
-class TapeWord(enum.Enum, shape=2):
+class TapeWord(enum.Enum, shape=2):     # type: ignore[call-arg]  # Amaranth's metaclass
     """What a tape word is."""
 
     WEIGHT = 0
@@ -21,7 +21,7 @@ CONSTANT_WORDS = 8
 
 
 class TapeReader(wiring.Component):
-    """Emit tape addresses: descriptor words on ``fetch``, a layer's constants and weights on ``begin``.
+    """Emit tape addresses: a descriptor's on ``fetch``, its constants' and weights' on ``begin``.
 
     The address only counts up, except that the weights of a group are read again for each of its
     tiles. With ``layer.hold`` one weight word is repeated for all products of the layer's group.
