@@ -76,23 +76,24 @@ def compiled_engine(config: EngineConfig) -> CompiledEngine:
     return CompiledEngine(compile_library({"top.il": text}, RTL_SCRIPT), config)
 
 
-def compile_library(sources: dict[str, str], script: str) -> Path:
-    """Run ``script`` in Yosys over ``sources``, compile ``top.cc`` with the harness, return the library.
+def compile_library(sources: dict[str, str], script: str,
+                    options: tuple[str, ...] = ("-O2",)) -> Path:
+    """The library made of ``sources`` by Yosys' ``script``, and of its ``top.cc`` with the harness.
 
-    The result is cached under a digest of everything that goes into it.
+    ``options`` go to the compiler. The result is cached under a digest of all that goes into it.
     """
     yosys, compiler = find_tool("yosys"), find_compiler()
     library = cache_path("so", [script, HARNESS.read_text(), yosys.version, compiler.version,
-                                *(name + text for name, text in sorted(sources.items()))])
+                                *options, *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
         return library
     code = run_yosys(yosys, script, sources, "top.cc")
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
         (Path(folder) / "top.cc").write_text(code + HARNESS.read_text())
         # NDEBUG: CXXRTL asserts that even a disabled write has an address within its memory.
-        run_step([*compiler.command, "-std=c++14", "-O2", "-DNDEBUG", "-shared", "-fPIC",
-                  "-w", f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime", "-o", "top.so", "top.cc"],
-                 folder)
+        run_step([*compiler.command, "-std=c++14", *options, "-DNDEBUG", "-shared", "-fPIC",
+                  "-w", f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime",
+                  "-o", "top.so", "top.cc"], folder)
         write_atomically(library, (Path(folder) / "top.so").read_bytes())
     return library
 
@@ -137,4 +138,5 @@ def run_step(command: list[str], folder: str) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = (result.stderr + result.stdout).strip().splitlines() or ["no message"]
-        raise UserError(f"{Path(command[0]).name} failed while preparing the simulation: {lines[-1]}")
+        raise UserError(f"{Path(command[0]).name} failed while preparing the simulation: "
+                        f"{lines[-1]}")

@@ -11,99 +11,99 @@ from ref.errors import UserError
 from .accelerator import Accelerator
 from .config import EngineConfig
 from .cxxrtl import CompiledEngine, cached_text, compile_library, run_yosys, yosys_share
-from .tools import find_tool
+from .ecp5_cells import block_ram_model, multiplier_model
+from .tools import Tool, find_tool
 
-#: Per family: the synthesis command, the file of cell models, and the modules kept as they are
-#: because Yosys has no behavioural model of the cells they would become (ECP5 block RAM).
+#: Per family: the synthesis command, and the files of cell models.
 FAMILIES = {
-    "ice40": ("synth_ice40 -noabc9 -top top", "ice40/cells_sim.v", ()),
-    "ecp5":  ("synth_ecp5 -noabc9 -top top", "lattice/common_sim.vh lattice/ccu2c_sim.vh",
-              ("top.tape", "top.activations")),
+    "ice40": ("synth_ice40 -noabc9 -top top", ("ice40/cells_sim.v",)),
+    "ecp5":  ("synth_ecp5 -noabc9 -top top", ("lattice/common_sim.vh", "lattice/ccu2c_sim.vh")),
 }
 
+#: From netlist and cell models to C++. Names of wires inside are dropped: CXXRTL keeps named ones.
 SIMULATION_SCRIPT = """
 read_rtlil netlist.il
-delete t:$specify2 t:$specify3 t:$specrule
-{memories}
 read_verilog -sv cells.v
-hierarchy -top top
+hierarchy -check -top top
 proc
 flatten
+opt_expr
+opt_dff
+opt_clean -purge
+rename -hide w:* i:* o:* %u %d
 opt_clean
 write_cxxrtl -g0 top.cc
 """
+
+#: A netlist is one function of ten thousand short statements: with CXXRTL's forced inlining, or
+#: with optimization, g++ takes minutes over it; like this 10 s, and a clock cycle takes 1 ms.
+COMPILER_OPTIONS = ("-O0", "-D__always_inline__=__unused__")
 
 
 def netlist_engine(config: EngineConfig, board_name: str) -> CompiledEngine:
     """Synthesize the engine for a board and compile the netlist; cached by content.
 
-    Every cell behaves as its model in Yosys says; on ECP5 the two block RAM arrays stay behavioural,
-    and MULT18X18D, of which Yosys has no model, is the product of its operands. Raises `UserError`
-    for an unknown board.
+    Every cell behaves as its model in Yosys says, but for the two ECP5 cells of which Yosys has no
+    model (`hw.ecp5_cells`). Raises `UserError` for an unknown board.
     """
     try:
         board = find_board(board_name)
     except ValueError as error:
         raise UserError(str(error)) from None
     text = rtlil.convert(Accelerator(config), platform=board.platform(), emit_src=False)
-    synthesis, models, memories = FAMILIES[board.family]
     yosys = find_tool("yosys")
-    script = "\n".join(["read_rtlil top.il", *(f"blackbox {name}" for name in memories),
-                        SCRIPT_AFTER_READ, synthesis, "write_rtlil netlist.il"])
-    netlist = cached_text([script, text, yosys.version],
-                          lambda: run_yosys(yosys, script, {"top.il": text}, "netlist.il"))
-    netlist = without_modules(netlist, keep={"top"} if memories else None)
-    library = "".join((yosys_share(yosys) / name).read_text() for name in models.split())
+    return simulate_netlist(synthesize(text, board.family, yosys), board.family, yosys, config)
+
+
+def synthesize(text: str, family: str, yosys: Tool) -> str:
+    """The netlist (RTLIL of the module ``top`` alone) of RTLIL ``text``; cached."""
+    script = "\n".join(["read_rtlil top.il", SCRIPT_AFTER_READ, FAMILIES[family][0],
+                        "select top", "write_rtlil -selected netlist.il"])
+    return cached_text([script, text, yosys.version],
+                       lambda: run_yosys(yosys, script, {"top.il": text}, "netlist.il"))
+
+
+def simulate_netlist(netlist: str, family: str, yosys: Tool,
+                     config: EngineConfig) -> CompiledEngine:
+    """The compiled simulation of a netlist from :func:`synthesize`."""
+    library = "".join((yosys_share(yosys) / name).read_text() for name in FAMILIES[family][1])
     sources = {"netlist.il": netlist, "cells.v": cell_models(netlist, library)}
-    read_memories = ""
-    if memories:
-        sources["memories.il"] = without_modules(text, keep=set(memories))
-        read_memories = "read_rtlil memories.il"
-    return CompiledEngine(
-        compile_library(sources, SIMULATION_SCRIPT.format(memories=read_memories)), config)
-
-
-def without_modules(text: str, keep: set[str] | None) -> str:
-    """RTLIL with only the named modules (by default those that are not cell models)."""
-    header, *modules = re.split(r"(?m)^(?=attribute .*\n(?:attribute .*\n)*module |module )", text)
-    chosen = []
-    for module in modules:
-        name = re.search(r"(?m)^module \\(\S+)", module)
-        if name and (name[1] in keep if keep else name[1].split(".")[0] == "top"):
-            chosen.append(module)
-    return header + "".join(chosen)
+    return CompiledEngine(compile_library(sources, SIMULATION_SCRIPT, COMPILER_OPTIONS), config)
 
 
 def cell_models(netlist: str, library: str) -> str:
     """The Verilog models of the cells that ``netlist`` uses, without timing.
 
-    Only these are read: the whole iCE40 library takes Yosys a minute. SPRAM loses the loop that clears
-    it when power goes off, which would make Yosys build it from 262,144 registers.
+    Only these are read: the whole iCE40 library takes Yosys a minute. Two kinds of model change
+    their form. SPRAM loses what happens when power goes off (never, in our designs), which would
+    make Yosys build it from 262,144 registers. A lookup table becomes an index into its table
+    instead of four multiplexers: half as much to compile and to run.
+    Raises `UserError` for a cell without model.
     """
-    used = set(re.findall(r"(?m)^  cell \\([A-Z]\w+)", netlist))
     library = re.sub(r"(?s)\bspecify\b.*?\bendspecify\b", "", library)
-    library = re.sub(r"(?s)always @\(negedge POWEROFF\) begin.*?\bend\n", "", library)
-    found = {match[1]: match[0] for match in
-             re.finditer(r"(?ms)^\s*module\s+(\w+).*?^\s*endmodule", library)}
-    defines = "\n".join(re.findall(r"(?m)^`define.*(?:\\\n.*)*$", library))
-    models = [multiplier_model() if name == "MULT18X18D" else found[name] for name in sorted(used)]
-    return "\n".join(["`define ICE40_U", defines, *models, ""])
+    library = re.sub(r"(?s)always @\(negedge POWEROFF\) begin.*?\bend\b", "", library)
+    library = library.replace("always @(posedge CLOCK, posedge off)", "always @(posedge CLOCK)")
+    library = index_tables(library)
+    models = {match[1]: match[0] for match in
+              re.finditer(r"(?ms)^\s*module\s+(\w+).*?^\s*endmodule", library)}
+    models |= {"MULT18X18D": multiplier_model(), "DP16KD": block_ram_model()}
+    chosen: dict[str, str] = {}
+    wanted = re.findall(r"(?m)^  cell \\([A-Z]\w+)", netlist)
+    while wanted:
+        name = wanted.pop()
+        if name not in chosen:
+            if name not in models:
+                raise UserError(f"the netlist has a cell {name}, of which there is no model to "
+                                "simulate; use the engine \"compiled\"")
+            chosen[name] = models[name]
+            wanted += re.findall(r"(?m)^\s*([A-Z]\w+) #\(", models[name])
+    defines = re.findall(r"(?m)^`define.*(?:\\\n.*)*$", library)
+    return "\n".join(["`define ICE40_U", *defines, *(chosen[name] for name in sorted(chosen)), ""])
 
 
-def multiplier_model() -> str:
-    """MULT18X18D without its registers, as inferred: a signed or unsigned 18 x 18 product."""
-    def pins(prefix: str, count: int) -> str:
-        return ", ".join(f"{prefix}{bit}" for bit in reversed(range(count)))
-
-    unused = "C17 C16 C15 C14 C13 C12 C11 C10 C9 C8 C7 C6 C5 C4 C3 C2 C1 C0 SOURCEA SOURCEB " \
-             "CLK3 CLK2 CLK1 CLK0 CE3 CE2 CE1 CE0 RST3 RST2 RST1 RST0"
-    return f"""
-module MULT18X18D(input {pins("A", 18)}, input {pins("B", 18)}, input SIGNEDA, SIGNEDB,
-                  input {", ".join(unused.split())}, output {pins("P", 36)});
-  parameter REG_INPUTA_CLK = "NONE", REG_INPUTB_CLK = "NONE", REG_OUTPUT_CLK = "NONE";
-  wire signed [18:0] a = {{SIGNEDA & A17, {pins("A", 18)}}};
-  wire signed [18:0] b = {{SIGNEDB & B17, {pins("B", 18)}}};
-  wire signed [37:0] p = a * b;
-  assign {{{pins("P", 36)}}} = p[35:0];
-endmodule
-"""
+def index_tables(library: str) -> str:
+    """Rewrite the four-input tables SB_LUT4 and LUT4 of ``library`` as an index into the table."""
+    return re.sub(
+        r"wire \[7:0\] s3 = (\w+) \? +(\w+)\[15:8\].*?;\s*wire \[3:0\] s2 = (\w+) .*?;\s*"
+        r"wire \[1:0\] s1 = (\w+) .*?;\s*assign (\w+) = +(\w+) .*?;",
+        r"assign \5 = \2[{\1, \3, \4, \6}];", library)
