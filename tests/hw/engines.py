@@ -1,11 +1,13 @@
 """Engines and models that fit each other, descriptors by hand: what the engine's tests share."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from hw.compiler import compile_program
 from hw.config import EngineConfig
+from hw.cxxrtl import CompiledEngine, compiled_engine
 from hw.descriptor import FIELDS, pack_descriptor
 from hw.program import Program
 from ref import Conv2d, MaxPool2d, Model, accumulator_proof, input_bounds, layer_bounds
@@ -25,6 +27,12 @@ CONFIGS = {
                          activation_depth=2048, single_port=True, accumulator_bits=20,
                          multiplier_slice=8),
 }
+
+
+@cache
+def engine_of(name: str) -> CompiledEngine:
+    """The compiled engine of a configuration; each run starts clean whatever the last one did."""
+    return compiled_engine(CONFIGS[name])
 
 
 def packed_layer(**fields: int) -> int:

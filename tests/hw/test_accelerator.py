@@ -2,7 +2,6 @@
 """The whole engine: random networks, every layer's integers and cycles; the host's side of it."""
 
 import random
-from functools import cache
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hw import accelerator
 from hw.accelerator import Accelerator
 from hw.compiler import compile_program
 from hw.config import EngineConfig
-from hw.cxxrtl import compiled_engine
 from hw.descriptor import descriptor_words
 from hw.memory import EngineMemory
 from hw.pysim import AmaranthEngine
@@ -20,14 +18,8 @@ from hw.simulate import simulate as simulate_network
 from ref import Conv2d, Input, Model, Requantization, Tensor, Window, accumulator_proof, check_model
 from ref.run import quantize_input
 
-from .engines import CONFIGS, packed_layer, random_program
+from .engines import CONFIGS, engine_of, packed_layer, random_program
 from .streams import get, put, simulate
-
-
-@cache
-def engine_of(name):
-    """The compiled engine of a configuration; each run starts clean whatever the last one did."""
-    return compiled_engine(CONFIGS[name])
 
 
 def check_network(model, program, x, engine):

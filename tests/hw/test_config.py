@@ -1,0 +1,46 @@
+"""Engine parameters: refused when they do not go together; the digest tells engines apart."""
+
+from dataclasses import replace
+
+import pytest
+
+from hw.config import EngineConfig
+from ref.errors import UserError
+
+GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
+                    activation_depth=16384, single_port=True)
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"channels": 3}, "channels must be 2, 4, 8, 16 or 32, not 3"),
+    ({"channels": 64}, "channels must be 2, 4, 8, 16 or 32, not 64"),
+    ({"pixels": 0}, "pixels must be 1 to 16, not 0"),
+    ({"pixels": 17}, "pixels must be 1 to 16, not 17"),
+    ({"requantizers": 0}, "requantizers must be channels (4) over 1, 2, 4 or 8, not 0"),
+    ({"requantizers": 3}, "requantizers must be channels (4) over 1, 2, 4 or 8, not 3"),
+    ({"channels": 16, "requantizers": 1},
+     "requantizers must be channels (16) over 1, 2, 4 or 8, not 1"),
+    ({"tape_depth": 0}, "tape_depth must be 1 to 65536 words, not 0"),
+    ({"activation_depth": 65537}, "activation_depth must be 1 to 65536 words, not 65537"),
+    ({"multiplier_slice": 5}, "multiplier_slice must be 4, 8 or 16, not 5"),
+    ({"accumulator_bits": 33}, "accumulator_bits must be 16 to 32, not 33"),
+    ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 32, not 15"),
+])
+def test_refused(change, sentence):
+    with pytest.raises(UserError) as error:
+        replace(GOOD, **change)
+    assert str(error.value) == sentence
+
+
+def test_derived():
+    assert (GOOD.mac_units, GOOD.drain_cycles) == (16, 16)
+    assert replace(GOOD, channels=8, requantizers=4).drain_cycles == 8
+
+
+def test_digest():
+    changes = [{}, {"channels": 8}, {"pixels": 3}, {"requantizers": 2}, {"tape_depth": 8},
+               {"activation_depth": 8}, {"single_port": False}, {"accumulator_bits": 20},
+               {"multiplier_slice": 4}]
+    digests = {replace(GOOD, **change).digest() for change in changes}
+    assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
+    assert GOOD.digest() == replace(GOOD).digest()
