@@ -90,6 +90,8 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
         weight = np.ones((source.shape[0], 1, *layer.window.kernel), np.int64)
         depthwise, pad, macs = True, np.full(source.shape[0], offset), 0
     constants = layer.requantization
+    if constants.multiplier_negative is not None:
+        raise UserError(f"layer {layer.name}: the engine does not run leaky ReLU; use ReLU")
     if np.any(constants.lo != constants.lo[0]):
         raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all "
                         "channels")

@@ -16,13 +16,16 @@ from .errors import UserError
 from .file import load_model, save_model
 from .model import (
     AccumulatorProof,
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Input,
     Layer,
     MaxPool2d,
     Model,
     Requantization,
+    SpaceToDepth,
     Tensor,
     Window,
 )
@@ -30,7 +33,9 @@ from .run import logits, quantize_input, run, run_layer, run_layers
 
 __all__ = [
     "AccumulatorProof",
+    "Add",
     "AveragePool2d",
+    "Concat",
     "Conv2d",
     "Data",
     "Input",
@@ -38,6 +43,7 @@ __all__ = [
     "MaxPool2d",
     "Model",
     "Requantization",
+    "SpaceToDepth",
     "Tensor",
     "UserError",
     "Window",

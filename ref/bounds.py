@@ -11,17 +11,21 @@ from __future__ import annotations
 import numpy as np
 
 from .model import (
+    BLOCK,
     AccumulatorProof,
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Input,
     Layer,
     MaxPool2d,
     Model,
     Requantization,
+    SpaceToDepth,
     Tensor,
 )
-from .ops import requantize
+from .ops import add, requantize
 
 #: Smallest and largest value per channel, two int64 arrays (C,).
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -98,8 +102,9 @@ def layer_operands(layer: Conv2d | AveragePool2d, channels: int
             groups)
 
 
-def layer_bounds(layer: Layer, bounds: Bounds) -> Bounds:
-    """Bounds of a layer's result per channel, from those of its input."""
+def layer_bounds(layer: Layer, *sources: Bounds) -> Bounds:
+    """Bounds of a layer's result per channel, from those of its inputs."""
+    bounds = sources[0]
     match layer:
         case Conv2d() | AveragePool2d():
             weight, bias, pad_value, groups = layer_operands(layer, len(bounds[0]))
@@ -107,6 +112,16 @@ def layer_bounds(layer: Layer, bounds: Bounds) -> Bounds:
             return requantized_bounds(sums, layer.requantization)
         case MaxPool2d():
             return bounds
+        case Add():              # never decreases where an operand grows
+            lo, hi = (add(one[None], other[None], layer)[0]
+                      for one, other in zip(*sources, strict=True))
+            return lo, hi
+        case Concat():
+            lo, hi = (np.concatenate([operand[end] for operand in sources]) for end in range(2))
+            return lo, hi
+        case SpaceToDepth():
+            lo, hi = (np.tile(bound, BLOCK * BLOCK) for bound in bounds)
+            return lo, hi
     raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
 
 
@@ -114,7 +129,7 @@ def propagate(model: Model) -> dict[str, Bounds]:
     """Bounds of every feature map of the model per channel, by tensor name, for every input."""
     bounds = {model.input.tensor: input_bounds(model.input, model.input_tensor)}
     for layer in model.layers:
-        bounds[layer.output] = layer_bounds(layer, bounds[layer.inputs[0]])
+        bounds[layer.output] = layer_bounds(layer, *(bounds[name] for name in layer.inputs))
     return bounds
 
 

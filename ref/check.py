@@ -8,14 +8,18 @@ from .bounds import accumulator_bounds, layer_operands, propagate, signed_bits
 from .data import DTYPES
 from .errors import UserError
 from .model import (
+    BLOCK,
     MULTIPLIER_BITS,
     SHIFTS,
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Layer,
     MaxPool2d,
     Model,
     Requantization,
+    SpaceToDepth,
     Tensor,
     Window,
 )
@@ -35,12 +39,12 @@ def check_model(model: Model) -> None:
     for layer in model.layers:
         where = f"layer {layer.name!r}"
         _require(layer.name not in names, where, "shares its name with another layer")
-        _require(len(layer.inputs) == 1, where, f"has {len(layer.inputs)} inputs instead of one")
-        _require(layer.inputs[0] in defined, where,
-                 f"reads {layer.inputs[0]!r}, which nothing before it makes")
+        for name in layer.inputs:
+            _require(name in defined, where, f"reads {name!r}, which nothing before it makes")
         _require(layer.output in model.tensors, where, f"makes {layer.output!r} of unknown type")
         _require(layer.output not in defined, where, f"makes {layer.output!r} a second time")
-        _check_layer(where, layer, model.tensors[layer.inputs[0]], model.tensors[layer.output])
+        _check_layer(where, layer, [model.tensors[name] for name in layer.inputs],
+                     model.tensors[layer.output])
         defined.add(layer.output)
         names.add(layer.name)
     unmade = sorted(set(model.tensors) - defined)
@@ -79,10 +83,61 @@ def _check_input(model: Model) -> None:
     _require(bool(np.all(rule.x_scale > 0)), where, "has an x_scale that is not larger than 0")
 
 
-def _check_layer(where: str, layer: Layer, source: Tensor, result: Tensor) -> None:
+def _check_layer(where: str, layer: Layer, sources: list[Tensor], result: Tensor) -> None:
     """One layer against the tensors it reads and makes."""
-    if not isinstance(layer, Conv2d | AveragePool2d | MaxPool2d):
-        raise UserError(f"{where} is of unknown kind {type(layer).__name__}; quantize it again")
+    count = len(sources)
+    wanted = 2 if isinstance(layer, Add) else max(2, count) if isinstance(layer, Concat) else 1
+    _require(count == wanted, where, f"has {count} inputs instead of {wanted}")
+    match layer:
+        case Conv2d() | AveragePool2d() | MaxPool2d():
+            _check_windowed(where, layer, sources[0], result)
+        case Add():
+            _check_sum(where, layer, sources, result)
+        case Concat():
+            _require(all(source.shape[1:] == sources[0].shape[1:] for source in sources), where,
+                     "joins maps of different sizes")
+            shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
+            _check_unchanged(where, layer, sources, result, shape, [
+                np.broadcast_to(source.scale, source.shape[0]) for source in sources])
+        case SpaceToDepth():
+            channels, height, width = sources[0].shape
+            _require(height % BLOCK == 0 and width % BLOCK == 0, where,
+                     f"takes squares of 2x2 pixels from a map of odd size {height}x{width}")
+            shape = (channels * BLOCK * BLOCK, height // BLOCK, width // BLOCK)
+            _check_unchanged(where, layer, sources, result, shape, [
+                np.tile(np.broadcast_to(sources[0].scale, channels), BLOCK * BLOCK)])
+        case _:
+            raise UserError(f"{where} is of unknown kind {type(layer).__name__}; quantize it again")
+
+
+def _check_unchanged(where: str, layer: Layer, sources: list[Tensor], result: Tensor,
+                     shape: tuple[int, int, int], scales: list[np.ndarray]) -> None:
+    """A result that holds its operands' integers: ``scales`` are those of its channels."""
+    kind = type(layer).__name__
+    _require(all((source.bits, source.signed) == (result.bits, result.signed)
+                 for source in sources), where,
+             f"is a {kind}, and its result has another type than an input")
+    _require(shape == result.shape, where,
+             f"makes a map of shape {shape}, and {result.name!r} has {result.shape}")
+    _require(np.array_equal(np.concatenate(scales), np.broadcast_to(result.scale, shape[0])),
+             where, f"is a {kind}, and its result has another scale than an input")
+
+
+def _check_sum(where: str, layer: Add, sources: list[Tensor], result: Tensor) -> None:
+    """Shapes and constants of a sum of two maps."""
+    _require(all(source.shape == result.shape for source in sources), where,
+             f"adds maps of shapes {sources[0].shape} and {sources[1].shape} into {result.shape}")
+    channels = result.shape[0]
+    _require(layer.multiplier.shape == (2, channels), where,
+             f"has multipliers of shape {layer.multiplier.shape}, not {(2, channels)}")
+    for multiplier in layer.multiplier:
+        _check_integers(where, "multiplier", multiplier, channels, 1, (1 << MULTIPLIER_BITS) - 1)
+    _check_clip(where, layer, channels, result)
+
+
+def _check_windowed(where: str, layer: Conv2d | AveragePool2d | MaxPool2d, source: Tensor,
+                    result: Tensor) -> None:
+    """A layer that slides a window over one map."""
     outputs = source.shape[0]
     if isinstance(layer, Conv2d):
         _check_convolution(where, layer, source)
@@ -133,11 +188,19 @@ def _check_convolution(where: str, layer: Conv2d, source: Tensor) -> None:
 
 
 def _check_requantization(where: str, rule: Requantization, outputs: int, result: Tensor) -> None:
-    """Bias, multipliers, shift and clip bounds."""
+    """Bias, multipliers, shift and clip bounds of a requantization."""
     word = 1 << (WORD_BITS - 1)
     _check_integers(where, "bias", rule.bias, outputs, -word, word - 1)
     _check_integers(where, "multiplier", rule.multiplier, outputs, 1, (1 << MULTIPLIER_BITS) - 1)
     _require(bool(np.all(rule.multiplier % 2 == 1)), where, "has an even multiplier")
+    if rule.multiplier_negative is not None:
+        _check_integers(where, "multiplier_negative", rule.multiplier_negative, outputs, 0,
+                        (1 << MULTIPLIER_BITS) - 1)
+    _check_clip(where, rule, outputs, result)
+
+
+def _check_clip(where: str, rule: Requantization | Add, outputs: int, result: Tensor) -> None:
+    """Shift and clip bounds."""
     _require(rule.shift in SHIFTS, where, f"has shift {rule.shift}, not one of {SHIFTS}")
     _check_integers(where, "lo", rule.lo, outputs, result.lo, result.hi)
     _check_integers(where, "hi", rule.hi, outputs, result.lo, result.hi)

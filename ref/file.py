@@ -14,13 +14,16 @@ from .check import check_model
 from .errors import UserError
 from .model import (
     AccumulatorProof,
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Input,
     Layer,
     MaxPool2d,
     Model,
     Requantization,
+    SpaceToDepth,
     Tensor,
     Window,
 )
@@ -29,7 +32,7 @@ from .npz import read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 1
+VERSION = 2
 
 _HEADER = "model"
 
@@ -101,14 +104,12 @@ def _read_header(path: str | Path, arrays: dict[str, np.ndarray]) -> dict[str, A
 
 def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """The JSON part of a layer; its arrays go to ``arrays`` under ``prefix``."""
-    if not isinstance(layer, Conv2d | AveragePool2d | MaxPool2d):
-        raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
-    header: dict[str, Any] = {
-        "kind": type(layer).__name__, "name": layer.name, "inputs": list(layer.inputs),
-        "output": layer.output,
-        "window": {"kernel": list(layer.window.kernel), "stride": list(layer.window.stride),
-                   "pads": list(layer.window.pads)},
-    }
+    header: dict[str, Any] = {"kind": type(layer).__name__, "name": layer.name,
+                              "inputs": list(layer.inputs), "output": layer.output}
+    if isinstance(layer, Conv2d | AveragePool2d | MaxPool2d):
+        window = layer.window
+        header["window"] = {"kernel": list(window.kernel), "stride": list(window.stride),
+                            "pads": list(window.pads)}
     if isinstance(layer, Conv2d):
         header |= {"weight_bits": layer.weight_bits, "groups": layer.groups}
         arrays[prefix + "weight"] = layer.weight
@@ -120,6 +121,13 @@ def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> d
         arrays[prefix + "witness"] = proof.witness
         for name in ("bias", "multiplier", "lo", "hi"):
             arrays[prefix + name] = getattr(rule, name)
+        header["leaky"] = rule.multiplier_negative is not None
+        if rule.multiplier_negative is not None:
+            arrays[prefix + "multiplier_negative"] = rule.multiplier_negative
+    if isinstance(layer, Add):
+        header["shift"] = layer.shift
+        for name in ("multiplier", "lo", "hi"):
+            arrays[prefix + name] = getattr(layer, name)
     return header
 
 
@@ -145,25 +153,46 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
 
 def _build_layer(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray]) -> Layer:
     """One layer of a header entry and the arrays under ``prefix``."""
+    common: dict[str, Any] = {"name": str(entry["name"]), "inputs": tuple(entry["inputs"]),
+                              "output": entry["output"]}
+    match entry["kind"]:
+        case "Add":
+            return Add(**common, multiplier=arrays[prefix + "multiplier"],
+                       shift=int(entry["shift"]), lo=arrays[prefix + "lo"],
+                       hi=arrays[prefix + "hi"])
+        case "Concat":
+            return Concat(**common)
+        case "SpaceToDepth":
+            return SpaceToDepth(**common)
+        case "MaxPool2d":
+            return MaxPool2d(**common, window=_build_window(entry))
+        case "AveragePool2d":
+            return AveragePool2d(**common, **_build_sum(entry, prefix, arrays))
+        case "Conv2d":
+            return Conv2d(**common, **_build_sum(entry, prefix, arrays),
+                          weight=arrays[prefix + "weight"], weight_bits=int(entry["weight_bits"]),
+                          groups=int(entry["groups"]), pad_value=arrays[prefix + "pad_value"])
+    raise UserError(f"layer {entry['name']!r} is of unknown kind {entry['kind']!r}; use a newer "
+                    "version")
+
+
+def _build_window(entry: dict[str, Any]) -> Window:
+    """The window of a header entry."""
     vertical, horizontal = map(int, entry["window"]["kernel"])
     down, right = map(int, entry["window"]["stride"])
     top, left, bottom, after = map(int, entry["window"]["pads"])
-    window = Window((vertical, horizontal), (down, right), (top, left, bottom, after))
-    common: dict[str, Any] = {"name": str(entry["name"]), "inputs": tuple(entry["inputs"]),
-                              "output": entry["output"], "window": window}
-    kind = entry["kind"]
-    if kind == "MaxPool2d":
-        return MaxPool2d(**common)
-    common["requantization"] = Requantization(shift=int(entry["shift"]), **{
-        name: arrays[prefix + name] for name in ("bias", "multiplier", "lo", "hi")})
+    return Window((vertical, horizontal), (down, right), (top, left, bottom, after))
+
+
+def _build_sum(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Window, requantization and proof of a layer that adds up its window."""
+    names = ("bias", "multiplier", "lo", "hi") + ("multiplier_negative",) * bool(entry["leaky"])
     proof = entry["proof"]
-    common["proof"] = AccumulatorProof(
-        bits=int(proof["bits"]), lo=int(proof["lo"]), hi=int(proof["hi"]),
-        channel=int(proof["channel"]), witness=arrays[prefix + "witness"])
-    if kind == "AveragePool2d":
-        return AveragePool2d(**common)
-    if kind == "Conv2d":
-        return Conv2d(**common, weight=arrays[prefix + "weight"],
-                      weight_bits=int(entry["weight_bits"]), groups=int(entry["groups"]),
-                      pad_value=arrays[prefix + "pad_value"])
-    raise UserError(f"layer {entry['name']!r} is of unknown kind {kind!r}; use a newer version")
+    return {
+        "window": _build_window(entry),
+        "requantization": Requantization(shift=int(entry["shift"]),
+                                         **{name: arrays[prefix + name] for name in names}),
+        "proof": AccumulatorProof(
+            bits=int(proof["bits"]), lo=int(proof["lo"]), hi=int(proof["hi"]),
+            channel=int(proof["channel"]), witness=arrays[prefix + "witness"]),
+    }

@@ -15,6 +15,11 @@ import numpy as np
 SHIFTS = (16, 20, 24, 28)
 #: Significant bits of a requantization multiplier: it fits a 16x16 multiplier block.
 MULTIPLIER_BITS = 15
+#: Zeros written behind the operands of an `Add`: ratios reach 2^6 / 2 = 32, operands 14 bits and
+#: a sign, so the products fit the requantizer's multiplier and their sum 32 bits.
+GUARD_BITS = 6
+#: Rows and columns of the squares that `SpaceToDepth` turns into channels.
+BLOCK = 2
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Requantization:
-    """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel."""
+    """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel.
+
+    With ``multiplier_negative`` (a leaky ReLU) it replaces ``multiplier`` where ``acc + bias`` is
+    negative: the negative branch has a dyadic ratio of its own, with the same shift.
+    """
 
     bias: np.ndarray                        # (O,) int64, accumulator units, 32 bits at most
     multiplier: np.ndarray                  # (O,) int64, odd, 1 .. 2^15-1
     shift: int                              # one of SHIFTS
     lo: np.ndarray                          # (O,) int64
     hi: np.ndarray                          # (O,) int64
+    multiplier_negative: np.ndarray | None = None   # (O,) int64, 0 .. 2^15-1
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,38 @@ class MaxPool2d(Layer):
     """Largest value of the window; padding never wins."""
 
     window: Window
+
+
+@dataclass(frozen=True)
+class Add(Layer):
+    """Sum of two maps of one shape, brought to a common scale and rounded once.
+
+    With the operands ``a`` and ``b`` (``inputs`` in order) and ``g`` = `GUARD_BITS`, per channel
+    ``y = clip(((a << g) * multiplier[0] + (b << g) * multiplier[1] + 2^(shift-1)) >> shift,
+    lo, hi)``. The shift is arithmetic and rounds half up; the sum fits 32 bits.
+    """
+
+    multiplier: np.ndarray                  # (2, C) int64, 1 .. 2^15-1
+    shift: int                              # one of SHIFTS
+    lo: np.ndarray                          # (C,) int64
+    hi: np.ndarray                          # (C,) int64
+
+
+@dataclass(frozen=True)
+class Concat(Layer):
+    """Two or more maps of one height and width, channels one after the other, integers unchanged.
+
+    Operands and result have one width and sign; every channel keeps its operand's scale.
+    """
+
+
+@dataclass(frozen=True)
+class SpaceToDepth(Layer):
+    """Squares of 2x2 pixels as channels (reorg), integers unchanged; height and width are even.
+
+    The order is that of ONNX SpaceToDepth with blocksize 2:
+    ``y[(2 * dy + dx) * C + c, row, column] = x[c, 2 * row + dy, 2 * column + dx]``.
+    """
 
 
 @dataclass(frozen=True)

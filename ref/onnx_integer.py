@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .model import AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Tensor, Window
+from .model import (
+    BLOCK,
+    GUARD_BITS,
+    Add,
+    AveragePool2d,
+    Concat,
+    Conv2d,
+    Layer,
+    MaxPool2d,
+    Model,
+    SpaceToDepth,
+    Tensor,
+    Window,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -42,10 +55,10 @@ def integer_onnx(model: Model) -> onnx.ModelProto:
     source, result = model.input_tensor, model.output_tensor
     _add_input(graph, model)
     for layer in model.layers:
-        name = rounded_input(model) if layer.inputs[0] == source.name else layer.inputs[0]
+        names = [rounded_input(model) if name == source.name else name for name in layer.inputs]
         last = layer is model.layers[-1] and result.shape[1:] == (1, 1)
         output = f"{layer.output}/map" if last else layer.output
-        _add_layer(graph, model, layer, name, output)
+        _add_layer(graph, model, layer, names, output)
         if last:
             graph.node("Reshape", [output, graph.constant(f"{output}/shape", [0, result.shape[0]])],
                        result.name)
@@ -95,16 +108,19 @@ class _Graph:
         """Add a Cast to a numpy type."""
         return self.node("Cast", [value], output, to=_onnx_type(dtype))
 
-    def rescale(self, value: str, output: str, multiplier: np.ndarray, shift: int,
-                lo: np.ndarray, hi: np.ndarray, smallest: int, dtype: str) -> str:
-        """``clip((value * multiplier + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value``.
+    def product(self, value: str, output: str, multiplier: np.ndarray) -> str:
+        """An int64 ``value`` times a constant that is broadcast against it."""
+        return self.node("Mul", [value, self.constant(f"{output}/multiplier", multiplier)],
+                         f"{output}/product")
+
+    def rounded(self, value: str, output: str, shift: int, lo: np.ndarray, hi: np.ndarray,
+                smallest: int, dtype: str) -> str:
+        """``clip((value + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value``.
 
         ``smallest`` is a lower bound of ``value``; the constants are broadcast against it.
         """
-        value = self.node("Mul", [value, self.constant(f"{output}/multiplier", multiplier)],
-                          f"{output}/product")
         if shift:
-            lift = max(0, -smallest * int(multiplier.max()) >> shift) + 1    # K
+            lift = max(0, -smallest >> shift) + 1    # K
             half = (1 << (shift - 1)) + (lift << shift)
             value = self.node("Add", [value, self.constant(f"{output}/half", half)],
                               f"{output}/lifted")
@@ -131,13 +147,14 @@ def _add_input(graph: _Graph, model: Model) -> None:
         graph.node("Identity", [value], output)
         return
     value = graph.cast(value, f"{output}/wide", "int64")
-    graph.rescale(value, output, np.array(rule.multiplier), rule.shift, np.array(tensor.lo),
-                  np.array(tensor.hi), int(limits.min), _storage(tensor))
+    value = graph.product(value, output, np.array(rule.multiplier))
+    graph.rounded(value, output, rule.shift, np.array(tensor.lo), np.array(tensor.hi),
+                  int(limits.min) * rule.multiplier, _storage(tensor))
 
 
-def _add_layer(graph: _Graph, model: Model, layer: Layer, value: str, output: str) -> None:
-    """One layer reading ``value`` and making ``output``."""
-    source, result = model.tensors[layer.inputs[0]], model.tensors[layer.output]
+def _add_layer(graph: _Graph, model: Model, layer: Layer, values: list[str], output: str) -> None:
+    """One layer reading ``values`` and making ``output``."""
+    source, result, value = model.tensors[layer.inputs[0]], model.tensors[layer.output], values[0]
     channels = source.shape[0]
     match layer:
         case Conv2d():
@@ -151,15 +168,68 @@ def _add_layer(graph: _Graph, model: Model, layer: Layer, value: str, output: st
         case MaxPool2d():
             _add_max_pool(graph, layer, source, result, value, output)
             return
+        case Add():
+            _add_sum(graph, layer, model, values, output)
+            return
+        case Concat():
+            graph.node("Concat", values, output, axis=1)
+            return
+        case SpaceToDepth():
+            _add_space_to_depth(graph, source, result, value, output)
+            return
         case _:
             raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+    value = graph.cast(value, f"{output}/wide", "int64")
+    _add_requantization(graph, layer, result, value, output)
+
+
+def _add_requantization(graph: _Graph, layer: Conv2d | AveragePool2d, result: Tensor, value: str,
+                        output: str) -> None:
+    """Bias, multiplication, rounding and clip of the int64 sums ``value``.
+
+    A leaky ReLU is the sum of its branches: ``max(v, 0) * m + min(v, 0) * m_negative``.
+    """
     rule = layer.requantization
     bias, multiplier, lo, hi = (constant.reshape(-1, 1, 1) for constant in
                                 (rule.bias, rule.multiplier, rule.lo, rule.hi))
-    value = graph.cast(value, f"{output}/wide", "int64")
     value = graph.node("Add", [value, graph.constant(f"{output}/bias", bias)],
                        f"{output}/accumulator")
-    graph.rescale(value, output, multiplier, rule.shift, lo, hi, layer.proof.lo, _storage(result))
+    largest = multiplier.max()
+    if rule.multiplier_negative is None:
+        value = graph.product(value, output, multiplier)
+    else:
+        negative, zero = f"{output}/negative", graph.constant(f"{output}/zero", 0)
+        largest = rule.multiplier_negative.max()
+        branches = [
+            graph.product(graph.node("Max", [value, zero], f"{output}/above"), output, multiplier),
+            graph.product(graph.node("Min", [value, zero], f"{output}/below"), negative,
+                          rule.multiplier_negative.reshape(-1, 1, 1))]
+        value = graph.node("Add", branches, f"{output}/branches")
+    graph.rounded(value, output, rule.shift, lo, hi, layer.proof.lo * int(largest),
+                  _storage(result))
+
+
+def _add_sum(graph: _Graph, layer: Add, model: Model, values: list[str], output: str) -> None:
+    """The sum of two maps, each times its multiplier and guard bits."""
+    products, smallest = [], 0
+    for index, (value, name) in enumerate(zip(values, layer.inputs, strict=True)):
+        operand, ratio = f"{output}/operand_{index}", layer.multiplier[index] << GUARD_BITS
+        smallest += model.tensors[name].lo * int(ratio.max())
+        value = graph.cast(value, f"{operand}/wide", "int64")
+        products.append(graph.product(value, operand, ratio.reshape(-1, 1, 1)))
+    value = graph.node("Add", products, f"{output}/sum")
+    graph.rounded(value, output, layer.shift, layer.lo.reshape(-1, 1, 1),
+                  layer.hi.reshape(-1, 1, 1), smallest, _storage(model.tensors[layer.output]))
+
+
+def _add_space_to_depth(graph: _Graph, source: Tensor, result: Tensor, value: str, output: str
+                        ) -> None:
+    """Reshape, Transpose, Reshape: onnxruntime has no SpaceToDepth for integers."""
+    channels, rows, columns = source.shape[0], *result.shape[1:]
+    value = graph.node("Reshape", [value, graph.constant(
+        f"{output}/squares", [0, channels, rows, BLOCK, columns, BLOCK])], f"{output}/split")
+    value = graph.node("Transpose", [value], f"{output}/moved", perm=[0, 3, 5, 1, 2, 4])
+    graph.node("Reshape", [value, graph.constant(f"{output}/size", [0, *result.shape])], output)
 
 
 def _add_convolution(graph: _Graph, value: str, output: str, weight: np.ndarray, zero_point: int,

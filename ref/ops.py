@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .model import Requantization, Window
+from .model import BLOCK, GUARD_BITS, Add, Requantization, Window
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, window: Window, pad_value: np.ndarray,
@@ -69,14 +69,37 @@ def max_pool2d(x: np.ndarray, window: Window) -> np.ndarray:
 
 
 def requantize(accumulator: np.ndarray, requantization: Requantization) -> np.ndarray:
-    """``clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1."""
+    """Results of accumulators (N, O, ...) by the formula of `Requantization`, int64."""
     column = (-1,) + (1,) * (accumulator.ndim - 2)
     result = accumulator.astype(np.int64) + requantization.bias.reshape(column)
-    result *= requantization.multiplier.reshape(column)
-    result += 1 << (requantization.shift - 1)
-    result >>= requantization.shift
-    return np.clip(result, requantization.lo.reshape(column), requantization.hi.reshape(column),
-                   out=result)
+    multiplier = requantization.multiplier.reshape(column)
+    if requantization.multiplier_negative is not None:
+        multiplier = np.where(result < 0, requantization.multiplier_negative.reshape(column),
+                              multiplier)
+    result *= multiplier
+    return _rounded(result, requantization)
+
+
+def add(first: np.ndarray, second: np.ndarray, layer: Add) -> np.ndarray:
+    """The sum of two maps (N, C, ...) of integers by the formula of `Add`, int64."""
+    column = (-1,) + (1,) * (first.ndim - 2)
+    one, other = (values.astype(np.int64) * (ratio.reshape(column) << GUARD_BITS)
+                  for values, ratio in zip((first, second), layer.multiplier, strict=True))
+    return _rounded(one + other, layer)
+
+
+def space_to_depth(x: np.ndarray) -> np.ndarray:
+    """The map (N, C, H, W) as (N, 4 C, H / 2, W / 2) in the order of `SpaceToDepth`."""
+    return np.concatenate([x[:, :, dy::BLOCK, dx::BLOCK]
+                           for dy in range(BLOCK) for dx in range(BLOCK)], axis=1)
+
+
+def _rounded(product: np.ndarray, rule: Requantization | Add) -> np.ndarray:
+    """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1; overwrites it."""
+    column = (-1,) + (1,) * (product.ndim - 2)
+    product += 1 << (rule.shift - 1)
+    product >>= rule.shift
+    return np.clip(product, rule.lo.reshape(column), rule.hi.reshape(column), out=product)
 
 
 def _exact_float(x: np.ndarray, weight: np.ndarray, pad_value: np.ndarray) -> type[np.floating]:

@@ -5,7 +5,20 @@ Slow, and meant to be read beside ``ref.model``; the tests hold every faster eva
 
 from __future__ import annotations
 
-from .model import AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Requantization, Window
+from .model import (
+    BLOCK,
+    GUARD_BITS,
+    Add,
+    AveragePool2d,
+    Concat,
+    Conv2d,
+    Layer,
+    MaxPool2d,
+    Model,
+    Requantization,
+    SpaceToDepth,
+    Window,
+)
 
 #: One sample's feature map as nested lists: channel, row, column.
 Map = list[list[list[int]]]
@@ -18,13 +31,21 @@ def run_plain(model: Model, sample: Map) -> dict[str, Map]:
     maps = {rule.tensor: [[[clip((value * rule.multiplier + half) >> rule.shift, tensor.lo,
                                  tensor.hi) for value in row] for row in rows] for rows in sample]}
     for layer in model.layers:
-        maps[layer.output] = run_layer_plain(layer, maps[layer.inputs[0]])
+        maps[layer.output] = run_layer_plain(layer, *(maps[name] for name in layer.inputs))
     return maps
 
 
-def run_layer_plain(layer: Layer, source: Map) -> Map:
-    """One layer on one sample."""
+def run_layer_plain(layer: Layer, *sources: Map) -> Map:
+    """One layer on one sample's maps."""
+    source = sources[0]
     match layer:
+        case Add():
+            return _sum(layer, sources[0], sources[1])
+        case Concat():
+            return [channel for one in sources for channel in one]
+        case SpaceToDepth():
+            return [[row[dx::BLOCK] for row in channel[dy::BLOCK]]
+                    for dy in range(BLOCK) for dx in range(BLOCK) for channel in source]
         case Conv2d():
             outputs = len(layer.weight)
         case AveragePool2d() | MaxPool2d():
@@ -43,9 +64,26 @@ def clip(value: int, lo: int, hi: int) -> int:
 
 def requantize_plain(accumulator: int, rule: Requantization, channel: int) -> int:
     """One accumulator to one result."""
-    scaled = (accumulator + int(rule.bias[channel])) * int(rule.multiplier[channel])
+    value = accumulator + int(rule.bias[channel])
+    multiplier = rule.multiplier
+    if value < 0 and rule.multiplier_negative is not None:
+        multiplier = rule.multiplier_negative
+    scaled = value * int(multiplier[channel])
     rounded = (scaled + (1 << (rule.shift - 1))) >> rule.shift
     return clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
+
+
+def _sum(layer: Add, first: Map, second: Map) -> Map:
+    """The sum of two maps."""
+    def value(channel: int, a: int, b: int) -> int:
+        total = ((a << GUARD_BITS) * int(layer.multiplier[0, channel])
+                 + (b << GUARD_BITS) * int(layer.multiplier[1, channel]))
+        rounded = (total + (1 << (layer.shift - 1))) >> layer.shift
+        return clip(rounded, int(layer.lo[channel]), int(layer.hi[channel]))
+
+    return [[[value(channel, a, b) for a, b in zip(*rows, strict=True)]
+             for rows in zip(*maps, strict=True)]
+            for channel, maps in enumerate(zip(first, second, strict=True))]
 
 
 def _value(layer: Conv2d | AveragePool2d | MaxPool2d, source: Map, channel: int, row: int,

@@ -9,8 +9,8 @@ import numpy as np
 
 from .data import sample_shapes
 from .errors import UserError
-from .model import AveragePool2d, Conv2d, Layer, MaxPool2d, Model
-from .ops import average_pool2d, conv2d, max_pool2d, requantize
+from .model import Add, AveragePool2d, Concat, Conv2d, Layer, MaxPool2d, Model, SpaceToDepth
+from .ops import add, average_pool2d, conv2d, max_pool2d, requantize, space_to_depth
 
 #: Working memory of the evaluator in bytes, results not counted: more misses the caches more often.
 WORKING_MEMORY = 32 << 20
@@ -41,7 +41,7 @@ def run(model: Model, x: np.ndarray) -> np.ndarray:
     for start, stop in _batches(model, len(x)):
         live = {model.input.tensor: quantize_input(model, x[start:stop])}
         for index, layer in enumerate(model.layers):
-            live[layer.output] = run_layer(layer, live[layer.inputs[0]])
+            live[layer.output] = run_layer(layer, *(live[name] for name in layer.inputs))
             later = {name for rest in model.layers[index + 1:] for name in rest.inputs}
             live = {name: live[name] for name in live if name in later | {layer.output}}
         results.append(live[model.layers[-1].output])
@@ -68,14 +68,15 @@ def run_layers(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
     for start, stop in _batches(model, len(x)):
         maps = {model.input.tensor: quantize_input(model, x[start:stop])}
         for layer in model.layers:
-            maps[layer.output] = run_layer(layer, maps[layer.inputs[0]])
+            maps[layer.output] = run_layer(layer, *(maps[name] for name in layer.inputs))
         for name, values in maps.items():
             parts[name].append(values)
     return {name: _join(values, model.tensors[name].shape) for name, values in parts.items()}
 
 
-def run_layer(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """One layer on the integers ``x`` (N, C, H, W): int64 (N, O, rows, columns)."""
+def run_layer(layer: Layer, *sources: np.ndarray) -> np.ndarray:
+    """One layer on the integers of its inputs, (N, C, H, W) each: int64 (N, O, rows, columns)."""
+    x = sources[0]
     match layer:
         case Conv2d():
             sums = conv2d(x, layer.weight, layer.window, layer.pad_value, layer.groups)
@@ -84,6 +85,12 @@ def run_layer(layer: Layer, x: np.ndarray) -> np.ndarray:
             return requantize(average_pool2d(x, layer.window), layer.requantization)
         case MaxPool2d():
             return max_pool2d(x, layer.window)
+        case Add():
+            return add(sources[0], sources[1], layer)
+        case Concat():
+            return np.concatenate(sources, axis=1)
+        case SpaceToDepth():
+            return space_to_depth(x)
     raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
 
 
@@ -91,7 +98,7 @@ def _batches(model: Model, samples: int) -> Iterator[tuple[int, int]]:
     """Ranges of samples whose working memory stays within `WORKING_MEMORY`."""
     per_sample = 1
     for layer in model.layers:
-        before = math.prod(model.tensors[layer.inputs[0]].shape)
+        before = sum(math.prod(model.tensors[name].shape) for name in layer.inputs)
         after = math.prod(model.tensors[layer.output].shape)
         patches = 0
         if isinstance(layer, Conv2d):    # its products' operands in float64, at worst

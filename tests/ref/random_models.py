@@ -1,4 +1,4 @@
-"""Random small integer models: chains of every layer kind, for the tests of all rooms."""
+"""Random small integer models of every layer kind, for the tests of all rooms."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import numpy as np
 from hypothesis import strategies
 
 from ref import (
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Input,
     Layer,
     MaxPool2d,
     Model,
     Requantization,
+    SpaceToDepth,
     Tensor,
     Window,
     accumulator_proof,
@@ -23,10 +26,13 @@ from ref import (
     layer_bounds,
 )
 from ref.bounds import Bounds, accumulator_bounds
-from ref.model import MULTIPLIER_BITS, SHIFTS
+from ref.model import BLOCK, GUARD_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Kinds of layer that a chain may hold.
 KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
+#: The same and what branches: sums and concatenations of a map with one made from it or with any
+#: earlier one that fits, squares to channels, and leaky ReLU in the convolutions.
+GRAPH_KINDS = (*KINDS, "leaky", "add", "concat", "squares")
 
 
 def random_model(rng: np.random.Generator, layers: int | None = None,
@@ -56,16 +62,21 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
         input_shift = int(rng.integers(excess, min(max(SHIFTS), excess + MULTIPLIER_BITS - 2) + 1))
         multiplier = int(rng.integers(1, 2 << (input_shift - excess)))
     rule = Input("input", dtype, multiplier, input_shift, np.array(0.5), np.array(0.0))
-    bounds = input_bounds(rule, source)
-    tensors, chain = {"input": source}, []
+    tensors, chain, bounds = {"input": source}, [], {"input": input_bounds(rule, source)}
     count = int(rng.integers(1, 5)) if layers is None else layers
     for index in range(count + int(fully_connected)):
         last = fully_connected and index == count
         kind = "vector" if last else str(rng.choice(kinds))
-        layer, result = _layer(rng, kind, f"layer{index}", source, bounds, channels, bits, shift)
-        tensors[result.name] = result
-        chain.append(layer)
-        bounds, source = layer_bounds(layer, bounds), result
+        if kind in ("add", "concat", "squares"):
+            made = _joined(rng, kind, f"layer{index}", source, tensors, bounds, shift)
+        else:
+            made = [_layer(rng, kind, f"layer{index}", source, bounds[source.name], channels, bits,
+                           shift)]
+        for layer, result in made:
+            tensors[result.name] = result
+            chain.append(layer)
+            bounds[result.name] = layer_bounds(layer, *(bounds[name] for name in layer.inputs))
+            source = result
     model = Model("random", rule, tensors, tuple(chain))
     check_model(model)
     return model
@@ -115,10 +126,58 @@ def _window(rng: np.random.Generator, kind: str, shape: tuple[int, int, int]) ->
     return Window(kernel, stride, tuple(pads))
 
 
+def _joined(rng: np.random.Generator, kind: str, name: str, source: Tensor,
+            tensors: dict[str, Tensor], bounds: dict[str, Bounds], shift: int | None
+            ) -> list[tuple[Layer, Tensor]]:
+    """A layer that moves squares or joins ``source`` with another map, and that map where new."""
+    output, (channels, height, width) = f"{name}_output", source.shape
+    if kind == "squares":
+        if height % BLOCK or width % BLOCK:
+            kind = "add"
+        else:
+            scale = source.scale if source.scale.ndim == 0 else np.tile(source.scale, BLOCK ** 2)
+            shape = (channels * BLOCK ** 2, height // BLOCK, width // BLOCK)
+            return [(SpaceToDepth(name, (source.name,), output),
+                     replace(source, name=output, shape=shape, scale=scale))]
+    fitting = [other for other in tensors.values() if other.shape[1:] == source.shape[1:]
+               and (other.shape == source.shape if kind == "add"
+                    else (other.bits, other.signed) == (source.bits, source.signed))]
+    made, other = [], fitting[int(rng.integers(len(fitting)))]
+    if rng.integers(2):
+        wanted = _tensor(rng, f"{name}_branch_output", source.shape, None)
+        if kind == "concat":
+            wanted = replace(wanted, bits=source.bits, signed=source.signed)
+        made = [_layer(rng, "pointwise", f"{name}_branch", source, bounds[source.name], channels,
+                       None, shift, wanted)]
+        other = wanted
+    operands = [source, other] if rng.integers(2) else [other, source]
+    inputs = tuple(operand.name for operand in operands)
+    if kind == "concat":
+        scale = np.concatenate([np.broadcast_to(operand.scale, operand.shape[0])
+                                for operand in operands])
+        shape = (len(scale), height, width)
+        return [*made, (Concat(name, inputs, output),
+                        replace(source, name=output, shape=shape, scale=scale))]
+    result = _tensor(rng, output, source.shape, None)
+    used = shift or int(rng.choice(SHIFTS))
+    spread = sum(operand.hi - operand.lo for operand in operands)
+    ratio = (result.hi - result.lo) / spread * rng.uniform(0.2, 3, (2, channels))
+    multiplier = np.clip((ratio * (1 << used - GUARD_BITS)).astype(np.int64), 1,
+                         (1 << MULTIPLIER_BITS) - 1)
+    lo, hi = _clip(rng, result, channels)
+    return [*made, (Add(name, inputs, output, multiplier, used, lo, hi), result)]
+
+
 def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bounds: Bounds,
-           channels: int, bits: int | None, shift: int | None) -> tuple[Layer, Tensor]:
-    """A random layer of a kind reading ``source``, and the type of its result."""
-    window, inputs = _window(rng, kind, source.shape), source.shape[0]
+           channels: int, bits: int | None, shift: int | None, wanted: Tensor | None = None
+           ) -> tuple[Layer, Tensor]:
+    """A random layer of a kind reading ``source``, and the type of its result.
+
+    ``wanted`` decides that type; the layer then keeps the map's height and width.
+    """
+    leaky, inputs = kind == "leaky", source.shape[0]
+    kind = "dense" if leaky else kind
+    window = Window((1, 1)) if wanted else _window(rng, kind, source.shape)
     common = {"name": name, "inputs": (source.name,), "output": f"{name}_output", "window": window}
     size = window.output_size(*source.shape[1:])
     if kind == "maximum":
@@ -129,7 +188,9 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     elif kind == "grouped":
         groups = int(rng.choice([g for g in range(1, inputs + 1) if inputs % g == 0]))
         outputs = groups * int(rng.integers(1, max(1, channels // groups) + 1))
-    result = _tensor(rng, common["output"], (outputs, *size), bits)
+    if wanted is not None:
+        outputs = wanted.shape[0]
+    result = wanted or _tensor(rng, common["output"], (outputs, *size), bits)
     weight_bits = int(rng.integers(2, 9))
     largest = (1 << (weight_bits - 1)) - 1
     weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)
@@ -151,6 +212,9 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     bias = centre - (lows + highs) // 2 + spread * rng.uniform(-0.5, 0.5, outputs)
     bias = np.rint(bias).astype(np.int64)
     rule = _requantization(rng, bias, spread, result, shift)
+    if leaky:
+        negative = (rule.multiplier * rng.uniform(0, 1.2, outputs)).astype(np.int64)
+        rule = replace(rule, multiplier_negative=np.minimum(negative, (1 << MULTIPLIER_BITS) - 1))
     proof = accumulator_proof(weight, bias, *bounds, padding, groups)
     if kind == "average":
         return AveragePool2d(**common, requantization=rule, proof=proof), result
@@ -169,8 +233,13 @@ def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarr
         fitting = [s for s in SHIFTS if ratio.max() * (1 << s) < 1 << MULTIPLIER_BITS]
         shift = int(rng.choice(fitting[-2:] or SHIFTS[:1]))
     multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1) | 1
-    lo, hi = np.full(len(bias), result.lo), np.full(len(bias), result.hi)
-    if rng.integers(2):      # clip bounds of their own, as ReLU6 gives
-        hi = rng.integers(max(result.lo, 0), result.hi + 1, len(bias))
-        lo = np.where(rng.random(len(bias)) < 0.5, result.lo, np.minimum(hi, 0))
-    return Requantization(bias, multiplier, shift, lo.astype(np.int64), hi.astype(np.int64))
+    return Requantization(bias, multiplier, shift, *_clip(rng, result, len(bias)))
+
+
+def _clip(rng: np.random.Generator, result: Tensor, channels: int) -> Bounds:
+    """Clip bounds of a result: its type's, or bounds of their own, as ReLU6 gives."""
+    lo, hi = np.full(channels, result.lo), np.full(channels, result.hi)
+    if rng.integers(2):
+        hi = rng.integers(max(result.lo, 0), result.hi + 1, channels)
+        lo = np.where(rng.random(channels) < 0.5, result.lo, np.minimum(hi, 0))
+    return lo.astype(np.int64), hi.astype(np.int64)

@@ -19,7 +19,7 @@ from ref import (
     run_layers,
     signed_bits,
 )
-from tests.ref.random_models import models, random_model
+from tests.ref.random_models import GRAPH_KINDS, models, random_model
 
 
 @pytest.mark.parametrize(("lo", "hi", "bits"), [
@@ -30,7 +30,7 @@ def test_signed_bits(lo, hi, bits):
 
 
 @settings(max_examples=60, deadline=None)
-@given(models())
+@given(models() | models(kinds=GRAPH_KINDS))
 def test_no_value_leaves_its_bounds(case):
     model, x = case
     bounds, maps = propagate(model), run_layers(model, x)
@@ -40,7 +40,7 @@ def test_no_value_leaves_its_bounds(case):
 
 
 @settings(max_examples=60, deadline=None)
-@given(models())
+@given(models() | models(kinds=GRAPH_KINDS))
 def test_no_accumulator_leaves_its_proof_and_the_witness_reaches_it(case):
     model, x = case
     maps = run_layers(model, x)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from ref import Conv2d, UserError, check_model, load_model, save_model
 from ref.file import VERSION
-from tests.ref.random_models import models, random_model
+from tests.ref.random_models import GRAPH_KINDS, models, random_model
 
 
 def same(first, second):
@@ -48,7 +48,7 @@ def parts(model, tmp_path):
 
 
 @settings(max_examples=30, deadline=None)
-@given(case=models())
+@given(case=models() | models(kinds=GRAPH_KINDS))
 def test_round_trip(case, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "round_trip.q.npz"
     save_model(case[0], path)

@@ -14,11 +14,11 @@ from ref.model import SHIFTS
 from ref.onnx_integer import integer_onnx, rounded_input
 from ref.oracles import run_integer_onnx
 from ref.plain import requantize_plain, run_plain
-from tests.ref.random_models import models, random_model, random_samples
+from tests.ref.random_models import GRAPH_KINDS, models, random_model, random_samples
 
 
 @settings(max_examples=100, deadline=None)
-@given(models(channels=7, size=7))
+@given(models(channels=7, size=7) | models(channels=7, size=7, kinds=GRAPH_KINDS))
 def test_every_feature_map_equals_the_plain_definition(case):
     model, x = case
     maps = run_layers(model, x)
@@ -32,7 +32,7 @@ def test_every_feature_map_equals_the_plain_definition(case):
 
 @pytest.mark.parametrize("executor", ["onnxruntime", "reference"])
 @settings(max_examples=60, deadline=None)
-@given(case=models())
+@given(case=models() | models(kinds=GRAPH_KINDS))
 def test_integer_onnx_gives_every_feature_map(executor, case):
     model, x = case
     maps = run_layers(model, x)
