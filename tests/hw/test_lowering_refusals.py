@@ -25,7 +25,7 @@ def test_layers_that_only_rearrange_or_join(kind):
             continue
         sentence = f"layer {name}: the engine does not run {KINDS[kind].__name__} layers"
         with pytest.raises(UserError, match=re.escape(sentence)):
-            compile_program(model, CONFIGS["c2p2"])
+            compile_program(model, next(iter(CONFIGS.values())))
         return
     pytest.fail("no model of that kind was drawn")
 
@@ -35,4 +35,4 @@ def test_leaky_relu():
                          identity_input=True)
     with pytest.raises(UserError, match="layer layer0: the engine does not run leaky ReLU; use "
                                         "ReLU"):
-        compile_program(model, CONFIGS["c2p2"])
+        compile_program(model, next(iter(CONFIGS.values())))
