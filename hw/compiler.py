@@ -25,7 +25,8 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     """
     steps = lower(model, config)
     candidates = [steps]
-    if any(step.shape[1] != step.shape[2] for step in steps):
+    if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
+           for step in steps):
         candidates.append([step.transposed() for step in steps])
     shapes = [[layer_shape(step, config) for step in folded(steps)] for steps in candidates]
     cycles = [[layer_cycles(shape, config, previous)
