@@ -1,0 +1,209 @@
+"""The compiler: limits in a sentence, memory shared only in turn, tensors packed and unpacked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw.compiler import (
+    compile_program,
+    folded,
+    group_words,
+    layer_shape,
+    padding_words,
+    place_tensors,
+)
+from hw.config import EngineConfig
+from hw.lowering import lower
+from hw.program import Placement
+from hw.schedule import layer_cycles
+from hw.tape_reader import CONSTANT_WORDS
+from ref import Conv2d, Input, Model, Requantization, Tensor, Window, accumulator_proof
+from ref.errors import UserError
+
+from ..ref.random_models import random_model
+from .engines import CONFIGS, random_program, runnable
+
+CONFIG = CONFIGS["c4p3"]
+
+
+def convolution(shape=(6, 5, 7), outputs=6, window=None, depthwise=False, signed=False):
+    """A model of one convolution with small random weights."""
+    rng = np.random.default_rng(1)
+    window = Window((1, 1)) if window is None else window
+    inputs = shape[0]
+    source = Tensor("input", shape, 8, signed, np.array(1.0))
+    target = Tensor("output", (outputs, *window.output_size(*shape[1:])), 8, False, np.array(1.0))
+    groups = inputs if depthwise else 1
+    weight = rng.integers(-9, 10, (outputs, inputs // groups, *window.kernel)).astype(np.int8)
+    rule = Requantization(np.zeros(outputs, np.int64), np.full(outputs, 9), 16,
+                          np.zeros(outputs, np.int64), np.full(outputs, 255))
+    bounds = (np.full(inputs, source.lo), np.full(inputs, source.hi))
+    layer = Conv2d("conv", ("input",), "output", weight, 8, window, groups,
+                   np.zeros(inputs, np.int64), rule,
+                   accumulator_proof(weight, rule.bias, *bounds, None, groups))
+    return Model("small", Input("input", "int8" if signed else "uint8", 1, 0, np.array(1.0),
+                                np.array(0.0)), {"input": source, "output": target}, (layer,))
+
+
+def with_layer(model, **changes):
+    """The model with its layer changed."""
+    return replace(model, layers=(replace(model.layers[0], **changes),))
+
+
+def sentence(model, config=CONFIG):
+    with pytest.raises(UserError) as error:
+        compile_program(model, config)
+    return str(error.value)
+
+
+def test_tape_too_short():
+    model = convolution()
+    words = len(compile_program(model, CONFIG).tape)
+    compile_program(model, replace(CONFIG, tape_depth=words))
+    assert sentence(model, replace(CONFIG, tape_depth=words - 2)) == (
+        f"the weights need {4 * words} bytes and the board has {4 * words - 8}: "
+        "8 bytes too many; use a smaller network or a larger board")
+
+
+def test_maps_too_large():
+    model = convolution()
+    words = compile_program(model, CONFIG).activation_words
+    assert words == 1 + 2 * 35 + 2 * 35
+    compile_program(model, replace(CONFIG, activation_depth=words))
+    assert sentence(model, replace(CONFIG, activation_depth=words - 1)) == (
+        f"the feature maps need {4 * words} bytes and the board has {4 * words - 4}: "
+        "4 bytes too many; use a smaller input or a larger board")
+
+
+def test_accumulator_too_wide():
+    model = convolution()
+    proof = replace(model.layers[0].proof, bits=25)
+    compile_program(with_layer(model, proof=replace(proof, bits=24)), CONFIG)
+    assert sentence(with_layer(model, proof=proof)) == (
+        "layer conv needs an accumulator of 25 bits and the engine has 24; "
+        "use fewer weight bits (--preset)")
+
+
+def test_padding_that_differs():
+    """Within one word every channel has its own padding; beyond it all must be the same."""
+    pads = np.array([1, 2, 3, 4])
+    wide = np.array([1, 2, 3, 4, 1, 2])
+    compile_program(with_layer(convolution((4, 3, 3), 4), pad_value=pads), CONFIG)
+    compile_program(with_layer(convolution((6, 3, 3), 4), pad_value=wide * 0 + 7), CONFIG)
+    assert sentence(with_layer(convolution((6, 3, 3), 4), pad_value=wide)) == (
+        "layer conv: padding differs between channels beyond the first 4; "
+        "give the input one zero point")
+
+
+def test_lower_bounds_that_differ():
+    model = convolution()
+    rule = replace(model.layers[0].requantization, lo=np.array([0, 0, 0, 1, 0, 0]))
+    assert sentence(with_layer(model, requantization=rule)) == (
+        "layer conv: the lower clip bound must be the same for all channels")
+
+
+@pytest.mark.parametrize("extent, window", [
+    (4095, Window((1, 3), (1, 2), (0, 0, 0, 2))), (4094, Window((1, 5), (1, 4), (0, 0, 0, 4)))])
+def test_rows_longer_than_coordinates(extent, window):
+    """Padding at one end must not be taken for the map's other end."""
+    config = replace(CONFIG, activation_depth=1 << 16)
+    padded = extent + window.pads[3]
+    for turned in (False, True):
+        kernel, stride, pads = window.kernel, window.stride, window.pads
+        if turned:
+            kernel, stride, pads = kernel[::-1], stride[::-1], (0, 0, pads[3], 0)
+        shape = (4, extent, 1) if turned else (4, 1, extent)
+        model = convolution(shape, 4, Window(kernel, stride, pads), depthwise=True)
+        assert sentence(model, config) == (
+            f"layer conv: its map with padding is {padded} pixels long and the engine can count "
+            "4096; the layer is too large for it")
+
+
+def test_kernel_larger_than_its_counters():
+    model = convolution((4, 300, 1), 4, Window((300, 1)), depthwise=True)
+    assert sentence(model) == ("layer conv: column_long = 301 is more than the engine can count; "
+                               "the layer is too large for it")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_placements(seed):
+    """A layer never writes where something lives that is read now or later, or padding."""
+    model, program, _ = random_program(seed, CONFIG, layers=4)
+    pads, _ = padding_words(lower(model, CONFIG), CONFIG)
+    places = place_tensors(model, CONFIG, len(pads), program.input.transposed)
+    assert program.input == places["input"]
+    used = {name: range(place.address, place.address + place.words)
+            for name, place in places.items()}
+    readers = {name: max((k for k, layer in enumerate(model.layers) if name in layer.inputs),
+                         default=-1) for name in places}
+    made = {model.input.tensor: -1} | {layer.output: k for k, layer in enumerate(model.layers)}
+    for k, (layer, compiled) in enumerate(zip(model.layers, program.layers, strict=True)):
+        written = used[layer.output]
+        assert compiled.output == places[layer.output]
+        assert written.start >= len(pads) and written.stop <= program.activation_words
+        for name, words in used.items():
+            if name != layer.output and made[name] < k <= readers[name]:
+                assert written.stop <= words.start or words.stop <= written.start, (layer, name)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quicker_layout_is_chosen(seed):
+    rng = np.random.default_rng(seed)
+    model = runnable(random_model(rng, kinds=("depthwise", "dense"), layers=2), CONFIG)
+    program = compile_program(model, CONFIG)
+    steps = lower(model, CONFIG)
+    totals = []
+    for candidate in (steps, [step.transposed() for step in steps]):
+        shapes = [layer_shape(step, CONFIG) for step in folded(candidate)]
+        totals.append(sum(layer_cycles(shape, CONFIG, previous) for shape, previous
+                          in zip(shapes, [None, *shapes[:-1]], strict=True)))
+    assert sum(layer.predicted_cycles for layer in program.layers) == min(totals)
+    if totals[0] != totals[1]:
+        assert program.input.transposed == (totals[1] < totals[0])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 3, 2), (5, 2, 7), (9, 4, 1)])
+def test_packing(shape, signed, transposed):
+    place = Placement("x", 3, shape, signed, 4, transposed)
+    values = np.random.default_rng(0).integers(-128, 128, shape) + (0 if signed else 128)
+    words = place.pack(values)
+    assert words.shape == (place.words, 4) and words.dtype == np.uint8
+    assert np.array_equal(place.unpack(words), values)
+    channels, height, width = shape
+    for c in range(channels):
+        for y in range(height):
+            for x in range(width):
+                pixel = x * height + y if transposed else y * width + x
+                word = words[pixel * -(-channels // 4) + c // 4]
+                assert word[c % 4] == values[c, y, x] + (128 if signed else 0)
+    assert words.astype(int).sum() == (values + (128 if signed else 0)).sum(), "spare bytes"
+
+
+def test_tape_of_a_dense_layer():
+    """Constants, then weights by kernel row, input group, residue, column, channel."""
+    config = EngineConfig(channels=2, pixels=1, requantizers=1, tape_depth=512,
+                          activation_depth=512, single_port=False)
+    model = convolution((3, 4, 4), 3, Window((2, 3), (1, 2)), signed=True)
+    weight = model.layers[0].weight.astype(int)
+    words = list(group_words(lower(model, config)[0], config))
+    per_group = CONSTANT_WORDS + weight[0].size
+    assert len(words) == 2 * per_group
+    for group in range(2):
+        constants = np.array(words[group * per_group:][:CONSTANT_WORDS], np.uint8).reshape(2, 8)
+        for lane in range(2):
+            output = 2 * group + lane
+            bias, multiplier, hi = 0, 0, 0                    # of the lane that is to spare
+            if output < 3:
+                bias, multiplier, hi = -128 * weight[output].sum(), 9, 255
+            text = constants[lane].tobytes()
+            assert int.from_bytes(text[:4], "little", signed=True) == bias
+            assert int.from_bytes(text[4:6], "little") == multiplier
+            assert text[6] == hi
+        expected = [[weight[2 * group + lane, i, ky, kx] & 255 if 2 * group + lane < 3 else 0
+                     for lane in range(2)]
+                    for ky in range(2) for first in (0, 2) for kx in (0, 2, 1)
+                    for i in range(first, min(first + 2, 3))]
+        assert words[group * per_group + CONSTANT_WORDS:][:weight[0].size] == expected
