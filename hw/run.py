@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import serial
 
-from ref.atomic import write_atomically
-from ref.data import Data, check_data, load_data
+from ref.atomic import check_output, write_atomically
+from ref.data import Data, check_data, class_labels, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model
 from ref.model import Model
@@ -42,7 +42,7 @@ def evaluate(host: Host, model: Model, data: Data) -> dict[str, Any]:
     check_data(data, model)
     right = mismatches = most_cycles = 0
     first: str | None = None
-    labels = _labels(model, data)
+    labels = class_labels(data, model)
     for index in range(len(data)):
         x = data.x[index:index + 1]
         result, cycles = host.infer(quantize_input(model, x)[0])
@@ -65,13 +65,6 @@ def evaluate(host: Host, model: Model, data: Data) -> dict[str, Any]:
         "first_mismatch": first,
         "cycles_per_inference": most_cycles,
     }
-
-
-def _labels(model: Model, data: Data) -> np.ndarray | None:
-    """The class numbers (N,), or None where labels or results are something else."""
-    if data.y is None or model.output_tensor.shape[1:] != (1, 1):
-        return None
-    return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
 
 
 def read_report(build: Path) -> tuple[EngineConfig, float]:
@@ -111,6 +104,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
 
+    if options.json is not None:
+        check_output(options.json)
     config, clock_mhz = read_report(options.build)
     model = load_model(options.build / "network.q.npz")
     data = load_data(options.data).head(options.samples)

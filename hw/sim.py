@@ -1,4 +1,4 @@
-"""Command line: simulate the accelerator on real inputs and compare every layer with the reference."""
+"""Command line: simulate the accelerator on real inputs, compare every layer with the reference."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from boards import BOARDS, Board
 from boards import board as find_board
-from ref.atomic import write_atomically
+from ref.atomic import check_output, write_atomically
 from ref.data import check_data, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model
@@ -36,8 +36,8 @@ def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str 
         board: str = "icebreaker", console: Console | None = None) -> dict[str, Any]:
     """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
 
-    ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`. Returns `hw.simulate.simulate`'s
-    dictionary with ``engine`` and ``board``. Raises `UserError` for bad files, names or counts.
+    ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`. Returns the
+    dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError` for bad files, names or counts.
     """
     console = console or Console(stderr=True)
     if samples < 1:
@@ -81,8 +81,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--engine", choices=ENGINES, default="compiled")
     parser.add_argument("--board", default="icebreaker", metavar="NAME",
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--json", metavar="FILE", help="write the result there, too")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
+    if options.json:
+        check_output(options.json)
     result = sim(options.network, options.data, samples=options.samples, engine=options.engine,
                  board=options.board)
     if options.json:

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ref.atomic import write_atomically
-from ref.errors import UserError, run_command
+from ref.atomic import check_output, write_atomically
+from ref.errors import run_command
 from ref.file import load_model, save_model
 from ref.model import Model
 from ref.onnx_integer import integer_onnx
@@ -38,11 +38,7 @@ def main(arguments: list[str]) -> int:
         command.add_argument("--debug", action="store_true", help="show a traceback on errors")
     options = parser.parse_args(arguments)
     output = Path(options.output)
-    if not output.parent.is_dir():
-        raise UserError(f"the directory {output.parent} of the output does not exist; create it "
-                        "or choose another")
-    if output.is_dir():
-        raise UserError(f"the output {output} is a directory; name a file")
+    check_output(output)
     if options.command == "export":
         write_atomically(output, integer_onnx(load_model(options.network)).SerializeToString(
             deterministic=True))

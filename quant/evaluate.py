@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ref.data import Data, sample_shapes
+from ref.data import Data, has_sample_shape
 from ref.errors import UserError
 
 from .graph import FloatAveragePool, FloatConv, FloatLayer, FloatMaxPool, FloatNetwork, is_rectified
@@ -22,9 +22,9 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
     Raises `UserError` when the samples have another shape than the network's input.
     """
     shape = data.x.shape[1:]
-    if shape != network.own_input_shape and shape not in sample_shapes(network.input_shape):
+    if shape != network.own_input_shape and not has_sample_shape(shape, network.input_shape):
         raise UserError(
-            f"the data's samples have shape {shape}, and the network {network.name!r} takes "
+            f"{data.source}'s samples have shape {shape}, and the network {network.name!r} takes "
             f"{network.own_input_shape}; store x with the network's own input shape")
     reshaped = Data(data.x.reshape(-1, *network.input_shape), None, data.x_scale,
                     data.x_zero_point)
@@ -32,8 +32,9 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
         channels = network.input_shape[0]
         for name in ("x_scale", "x_zero_point"):
             if getattr(data, name).size not in (1, channels):
-                raise UserError(f"the data's {name} has {getattr(data, name).size} entries, and "
-                                f"the network's input has {channels} channels; give one of each")
+                raise UserError(f"{data.source}'s {name} has {getattr(data, name).size} entries, "
+                                f"and the network's input has {channels} channels; give one "
+                                "of each")
     return reshaped.real(dtype)
 
 

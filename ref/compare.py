@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import write_atomically
-from .data import Data, check_data, load_data
+from .atomic import check_output, write_atomically
+from .data import Data, check_data, class_labels, load_data
 from .errors import UserError, run_command
 from .file import load_model
 from .model import Model
@@ -55,7 +55,7 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     if float_path is not None:
         run_float = float_runner(float_path, dict.fromkeys([*errors, float_output]))
     right = {"float": 0, "integer": 0}
-    labels = _labels(model, data)
+    labels = class_labels(data, model)
     for start in range(0, len(data), BATCH):
         part = Data(data.x[start:start + BATCH], None, data.x_scale, data.x_zero_point)
         maps = run_layers(model, part.x)
@@ -170,13 +170,6 @@ class _LayerError:
                 "max_error": self.largest}
 
 
-def _labels(model: Model, data: Data) -> np.ndarray | None:
-    """The class numbers (N,), or None when data or network do not have them."""
-    if data.y is None or model.output_tensor.shape[1:] != (1, 1):
-        return None
-    return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
-
-
 def _percent(right: int, data: Data, labels: np.ndarray | None) -> float | None:
     """Share of right answers, or None without labels."""
     return None if labels is None else 100 * right / len(data)
@@ -203,6 +196,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the result here as well")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
+    if options.json is not None:
+        check_output(options.json)
     model = load_model(options.model)
     result = compare(model, load_data(options.data), options.float_path, options.samples)
     if options.json is not None:

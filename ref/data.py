@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,15 @@ class Data:
     """Samples ``x`` (integers, first axis the samples) with labels ``y`` (same first axis) or None.
 
     The real input is ``(x - x_zero_point) * x_scale``; both are float64, scalar arrays or one entry
-    per channel, and the channels are the first axis of a sample.
+    per channel, and the channels are the first axis of a sample. ``source`` is their name in
+    messages: the file's, if any.
     """
 
     x: np.ndarray                           # (N, ...), one of DTYPES
     y: np.ndarray | None                    # (N, ...) numbers
     x_scale: np.ndarray                     # () or (C,), float64, > 0
     x_zero_point: np.ndarray                # () or (C,), float64
+    source: str = "the data"
 
     def real(self, dtype: type[np.floating] = np.float32) -> np.ndarray:
         """The real input, shaped like ``x``; computed in float64, returned as ``dtype``."""
@@ -41,7 +44,7 @@ class Data:
         if samples < 1:
             raise UserError(f"{samples} samples asked for; ask for at least one")
         labels = None if self.y is None else self.y[:samples]
-        return Data(self.x[:samples], labels, self.x_scale, self.x_zero_point)
+        return Data(self.x[:samples], labels, self.x_scale, self.x_zero_point, self.source)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -75,42 +78,46 @@ def load_data(path: str | Path) -> Data:
     scale = _per_channel(arrays, "x_scale", 1.0, x, path)
     if not np.all(scale > 0):
         raise UserError(f"{path}: x_scale must be larger than 0 everywhere; mend the file")
-    return Data(x, y, scale, _per_channel(arrays, "x_zero_point", 0.0, x, path))
+    return Data(x, y, scale, _per_channel(arrays, "x_zero_point", 0.0, x, path), str(path))
 
 
 def check_data(data: Data, model: Model) -> None:
     """Raise `UserError` unless ``data`` is what ``model`` was made for: shape, dtype and scale."""
     wanted = model.input_tensor.shape
-    if data.x.shape[1:] not in sample_shapes(wanted):
-        raise UserError(f"the data's samples have shape {data.x.shape[1:]}, and the network "
+    if not has_sample_shape(data.x.shape[1:], wanted):
+        raise UserError(f"{data.source}'s samples have shape {data.x.shape[1:]}, and the network "
                         f"{model.name!r} takes {wanted}; use data of that shape")
     if data.x.dtype.name != model.input.dtype:
-        raise UserError(f"the data's x is {data.x.dtype.name}, and the network {model.name!r} was "
-                        f"quantized for {model.input.dtype}; store x as {model.input.dtype} or "
-                        "quantize again with such calibration data")
+        raise UserError(f"{data.source}'s x is {data.x.dtype.name}, and the network "
+                        f"{model.name!r} was quantized for {model.input.dtype}; store x as "
+                        f"{model.input.dtype} or quantize again with such calibration data")
     for name in ("x_scale", "x_zero_point"):
         given, expected = getattr(data, name), getattr(model.input, name)
         # Relative 1e-6 lets float32 and float64 copies of one number pass.
         if not np.allclose(given, expected, rtol=1e-6, atol=0):
-            raise UserError(f"the data's {name} is {given.tolist()}, and the network "
+            raise UserError(f"{data.source}'s {name} is {given.tolist()}, and the network "
                             f"{model.name!r} was quantized for {expected.tolist()}; use data "
                             "of the same scale or quantize again")
 
 
-def sample_shapes(shape: tuple[int, int, int]) -> set[tuple[int, ...]]:
-    """The sample shapes that mean the feature map ``(C, H, W)``: itself, or without axes of 1.
+def class_labels(data: Data, model: Model) -> np.ndarray | None:
+    """The class numbers (N,), or None when data or network do not have them."""
+    if data.y is None or model.output_tensor.shape[1:] != (1, 1):
+        return None
+    return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
 
-    ``(C,)`` and ``(C, H)`` leave out trailing axes, ``(H, W)`` the single channel.
+
+def has_sample_shape(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> bool:
+    """Whether samples of ``shape`` mean the feature map ``wanted``, (C, H, W).
+
+    Axes of 1 may be left out: ``(C,)`` and ``(C, H)`` lack trailing axes, ``(H, W)`` the single
+    channel. A vector (C, 1, 1) takes any shape of C values: a network that begins by flattening an
+    image takes images.
     """
-    channels, height, width = shape
-    shapes: set[tuple[int, ...]] = {shape}
-    if width == 1:
-        shapes.add((channels, height))
-        if height == 1:
-            shapes.add((channels,))
-    if channels == 1:
-        shapes.add((height, width))
-    return shapes
+    channels, height, width = wanted
+    return (shape == wanted or (height == width == 1 and math.prod(shape) == channels)
+            or (width == 1 and shape == (channels, height))
+            or (channels == 1 and shape == (height, width)))
 
 
 def _per_channel(arrays: dict[str, np.ndarray], name: str, default: float, x: np.ndarray,
