@@ -1,7 +1,8 @@
-"""From an engine to a bitstream: elaborate, synthesize, place and route, pack; resumable by content."""
+"""From an engine to a bitstream: elaborate, synthesize, place and route, pack; resumable."""
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from boards import Board
 from ref.atomic import write_atomically
 from ref.errors import UserError
 
+from .cache import cache_path, check_space
 from .config import EngineConfig
-from .cxxrtl import cache_path
 from .tools import Tool, Tools, find_tools, run_tool
 from .top import Top
 
@@ -43,10 +44,12 @@ def build_bitstream(board: Board, config: EngineConfig,
                     stage: Callable[[str], None] = lambda name: None) -> Bitstream:
     """The bitstream of an engine with its host link on ``board``.
 
-    Finished steps are kept in the cache under a digest of the design and the tools, so an interrupted
-    build goes on where it stopped. ``stage`` hears the name of each step before it starts. Tries
-    `SEEDS` until the clock is met; when none meets it the quickest is returned. Raises `UserError`
-    when a tool fails, for example because the design does not fit.
+    Finished steps are kept in the cache under a digest of the design and the tools, so an
+    interrupted build goes on where it stopped. Tools run in a folder of this process's own and
+    results enter the cache in one step each, so builds of the same design may run at a time.
+    ``stage`` hears the name of each step before it starts. Tries `SEEDS` until the clock is met;
+    when none meets it the quickest is returned. Raises `UserError` when a tool fails, for example
+    because the design does not fit, and when the disk is full.
     """
     tools = find_tools(board.family)
     platform = board.platform()
@@ -55,11 +58,18 @@ def build_bitstream(board: Board, config: EngineConfig,
     versions = [f"{tool.version} {tool.source}" for tool in tools]
     folder = cache_path("build", [plan.digest().hex(), *versions])
     folder.mkdir(exist_ok=True)
-    plan.extract(folder)
-    synthesize, route, pack = (command[1:] for command in
-                               json.loads(plan.files["build_top.json"])["commands"])
-    run = _Runner(folder, tools, stage)
+    with tempfile.TemporaryDirectory(prefix="shiftwise-") as work:
+        plan.extract(work)
+        commands = json.loads(plan.files["build_top.json"])["commands"]
+        run = _Runner(folder, Path(work), tools, stage)
+        return run_steps(board, platform.clock_mhz, commands, run)
 
+
+def run_steps(board: Board, clock_mhz: float, commands: list[list[str]],
+              run: "_Runner") -> Bitstream:
+    """Run synthesis, then place and route for one seed after the other, then the packer."""
+    tools = run.tools
+    synthesize, route, pack = (command[1:] for command in commands)
     seconds = {tools.yosys.name: run.step(tools.yosys, synthesize, "top.json", "top.json")}
     best: tuple[float, int] = (0.0, 0)
     routed = route[-1]                      # nextpnr's result: top.asc or top.config
@@ -71,15 +81,15 @@ def build_bitstream(board: Board, config: EngineConfig,
         clock = run.report(seed)["fmax"]
         fmax = min((domain["achieved"] for domain in clock.values()), default=0.0)
         best = max(best, (fmax, -seed))
-        if fmax >= platform.clock_mhz:
+        if fmax >= clock_mhz:
             break
     fmax, seed = best[0], -best[1]
-    shutil.copy(folder / f"seed{seed}-{routed}", folder / routed)
+    shutil.copy(run.folder / f"seed{seed}-{routed}", run.work / routed)
     result = f"top{board.bitstream_suffix}"
     seconds[tools.packer.name] = run.step(tools.packer, pack, result, f"seed{seed}-{result}")
     report = run.report(seed)
     return Bitstream(
-        path=folder / f"seed{seed}-{result}", clock_mhz=platform.clock_mhz, fmax_mhz=fmax, seed=seed,
+        path=run.folder / f"seed{seed}-{result}", clock_mhz=clock_mhz, fmax_mhz=fmax, seed=seed,
         resources={kind: {key: report["utilization"][cell][key] for key in ("used", "available")}
                    for kind, cell in board.device.cells},
         critical_path_ns=critical_path(report), seconds=seconds, tools=tools)
@@ -102,31 +112,39 @@ def critical_path(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 class _Runner:
-    """Runs steps in a build folder and remembers which are done."""
+    """Runs steps in the folder ``work`` and keeps their results in ``folder`` for later builds."""
 
-    def __init__(self, folder: Path, tools: Tools, stage: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, work: Path, tools: Tools,
+                 stage: Callable[[str], None]) -> None:
         self.folder = folder
+        self.work = work
+        self.tools = tools
         self.environment = tools.environment()
         self.stage = stage
 
     def step(self, tool: Tool, arguments: list[str], *files: str) -> float:
-        """Run a tool unless its results are there; seconds it took when it ran.
+        """Run a tool unless its results are kept; seconds it took when it ran.
 
         ``files`` are pairs: the name the tool writes, the name under which the result is kept.
+        Either way the results lie in ``work``, too.
         """
-        kept = files[1::2]
-        note = self.folder / f"{kept[0]}.seconds"
+        pairs = list(zip(files[::2], files[1::2], strict=True))
+        note = self.folder / f"{pairs[0][1]}.seconds"       # written last: all results are there
         if note.exists():
+            for written, kept in pairs:
+                shutil.copy(self.folder / kept, self.work / written)
             return float(note.read_text())
         self.stage(tool.name)
-        seconds = run_tool([*tool.command, *arguments], self.folder,
-                           self.folder / f"{tool.name}.log", environment=self.environment)
-        for written, name in zip(files[::2], kept, strict=True):
-            if not (self.folder / written).exists():
-                raise UserError(f"{tool.name} ended without writing {written}; "
-                                f"its log is {self.folder / tool.name}.log")
-            if written != name:
-                shutil.copy(self.folder / written, self.folder / name)
+        check_space(self.folder)
+        log = self.folder / f"{tool.name}.log"
+        seconds = run_tool([*tool.command, *arguments], self.work, log,
+                           environment=self.environment)
+        check_space(self.folder)            # not all tools notice that their disk is full
+        for written, kept in pairs:
+            result = self.work / written
+            if not result.exists() or not result.stat().st_size:
+                raise UserError(f"{tool.name} ended without writing {written}; its log is {log}")
+            write_atomically(self.folder / kept, result.read_bytes())
         write_atomically(note, f"{seconds:.2f}".encode())
         return seconds
 

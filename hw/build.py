@@ -1,14 +1,14 @@
 """Command line: float ONNX or integer model in; bitstream, proof by simulation and report out."""
 
 import argparse
+import errno
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from rich.console import Console
 
 import quant
 from boards import BOARDS, Board
-from ref.data import Data, check_data, load_data
+from ref.atomic import write_atomically
+from ref.data import Data, check_data, class_labels, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model, save_model
 from ref.model import Model
@@ -31,6 +32,7 @@ from .program import Program
 from .report import render
 from .sim import known_board
 from .simulate import make_engine, simulate
+from .tools import find_compiler, find_tools
 
 #: The network built when none is given.
 BUNDLED = Path(__file__).parent.parent / "models" / "digits"
@@ -40,14 +42,24 @@ SIMULATED_SAMPLES = 10
 
 @dataclass(frozen=True)
 class Request:
-    """What to build. Paths as given by the user; ``calib`` and ``test`` may be None."""
+    """What to build, with paths as the user gave them; what may be None was not given."""
 
     network: Path
     calib: Path | None
     test: Path | None
     board: Board
-    preset: str
+    preset: str | None
     out: Path
+
+    @property
+    def quantized(self) -> bool:
+        """The network is an integer model already."""
+        return self.network.name.endswith(".npz")
+
+
+def stem(network: Path) -> str:
+    """A network's name in names of files: ``net`` of ``net.onnx`` and of ``net.q.npz``."""
+    return network.name.split(".")[0]
 
 
 class Progress:
@@ -76,23 +88,28 @@ class Progress:
 def build(request: Request, console: Console) -> dict[str, Any]:
     """Run all stages and write the results to ``request.out``; returns the report.
 
-    The folder gets ``network.q.npz``, the bitstream, ``report.json`` and ``report.html``, all at the end;
-    after an error it is as it was. Raises `UserError`, also when the simulation differs from the
-    reference (naming the first layer that does).
+    The folder gets ``network.q.npz``, the bitstream, ``report.json`` and ``report.html``, all at
+    the end; after an error it is as it was. What can be found wrong early is. Raises `UserError`,
+    also when the simulation differs from the reference (naming the first layer that does).
     """
-    refuse_unwritable(request.out)
+    with staging(request.out):
+        pass
+    find_tools(request.board.family)
+    find_compiler()
     progress = Progress(console)
     model = quantized(request, progress)
-    test = load_data(request.test) if request.test else None
-    if test is not None:
-        check_data(test, model)
+    inputs = {path: load_data(path) for path in (request.calib, request.test) if path}
+    for data in inputs.values():
+        check_data(data, model)
+    test = inputs[request.test] if request.test else None
     accuracy = measured_accuracy(request, model, test, progress)
 
     with progress.stage("compile") as tell:
         program = fit_program(model, request.board)
         predicted = sum(layer.predicted_cycles for layer in program.layers)
         tell(f"{predicted:,} cycles predicted on {program.config.mac_units} MAC units")
-    simulation = simulated(request, model, program, test, progress)
+    real = request.test or request.calib
+    simulation = simulated(request, model, program, inputs[real] if real else None, progress)
     bitstream = routed(request, program, progress)
     report = make_report(request, model, program, accuracy, simulation, bitstream, progress)
     return deliver(request, model, bitstream, report)
@@ -100,34 +117,39 @@ def build(request: Request, console: Console) -> dict[str, Any]:
 
 def quantized(request: Request, progress: Progress) -> Model:
     """The integer model: loaded, or quantized from the float network."""
-    if request.network.name.endswith(".npz"):
+    if request.quantized:
+        if request.preset is not None:
+            raise UserError(f"{request.network} is quantized already; leave out --preset, or give "
+                            "the float network")
         with progress.stage("load") as tell:
             model = load_model(request.network)
             tell(f"{model.name}, {len(model.layers)} layers")
         return model
+    preset = request.preset or "w8a8"
     if request.calib is None:
         raise UserError(f"{request.network} is a float network and needs calibration data; "
                         "give --calib CALIB.npz with about a hundred typical inputs")
     with progress.stage("quantize") as tell:
-        model = quant.quantize(request.network, request.calib, request.preset)
+        model = quant.quantize(request.network, request.calib, preset)
         widest = max(layer.proof.bits for layer in model.layers if hasattr(layer, "proof"))
-        tell(f"{model.name}, {len(model.layers)} layers, {request.preset}, "
+        tell(f"{model.name}, {len(model.layers)} layers, {preset}, "
              f"accumulators proved within {widest} bits")
     return model
 
 
 def measured_accuracy(request: Request, model: Model, test: Data | None,
                       progress: Progress) -> dict[str, Any]:
-    """Percent of right labels, float and integer, over the whole test file; None where unknown."""
+    """Percent of right labels, float and integer, over the whole test file; None if unknown."""
     result: dict[str, Any] = {"float": None, "integer": None, "samples": 0}
-    if test is None or test.y is None:
+    labels = None if test is None else class_labels(test, model)
+    if test is None or labels is None:
         return result
     with progress.stage("accuracy") as tell:
         result["samples"] = len(test)
-        result["integer"] = percent_right(logits(model, test.x), test.y)
-        if request.network.suffix == ".onnx":
+        result["integer"] = percent_right(logits(model, test.x), labels)
+        if not request.quantized:
             (scores,) = run_float(request.network, test.real()).values()
-            result["float"] = percent_right(scores.reshape(len(test), -1), test.y)
+            result["float"] = percent_right(scores.reshape(len(test), -1), labels)
         float_text = "" if result["float"] is None else f"float {result['float']:.2f} %, "
         tell(f"{float_text}integer {result['integer']:.2f} % of {len(test)} test samples")
     return result
@@ -138,12 +160,12 @@ def percent_right(scores: np.ndarray, labels: np.ndarray) -> float:
     return round(100 * float(np.mean(scores.argmax(1) == labels)), 3)
 
 
-def simulated(request: Request, model: Model, program: Program, test: Data | None,
+def simulated(request: Request, model: Model, program: Program, inputs: Data | None,
               progress: Progress) -> dict[str, Any]:
-    """Compare the RTL with the reference on real inputs; `UserError` at the first difference."""
-    inputs = test
-    if inputs is None and request.calib is not None:
-        inputs = load_data(request.calib)
+    """Compare the RTL with the reference on real inputs; `UserError` at the first difference.
+
+    Without ``inputs`` on random ones.
+    """
     with progress.stage("simulate") as tell:
         if inputs is None:
             rng = np.random.default_rng(0)
@@ -155,10 +177,11 @@ def simulated(request: Request, model: Model, program: Program, test: Data | Non
         result["inputs"] = "random" if inputs is None else "real"
         if result["mismatches"]:
             raise UserError(f"the simulated hardware differs from the reference in "
-                            f"{result['mismatches']} integers, first at {result['first_mismatch']}; "
-                            "this is a defect in Shiftwise: please report it with the network")
+                            f"{result['mismatches']} integers, first in {result['first_mismatch']};"
+                            " this is a defect in Shiftwise: please report it with the network")
         tell(f"{result['samples']} {result['inputs']} inputs, every layer equal to the reference, "
-             f"{result['cycles_per_inference']:,} cycles, {result['mac_utilisation']:.1%} utilisation")
+             f"{result['cycles_per_inference']:,} cycles, "
+             f"{result['mac_utilisation']:.1%} utilisation")
     return result
 
 
@@ -187,7 +210,7 @@ def make_report(request: Request, model: Model, program: Program, accuracy: dict
         "timing_met": bitstream.timing_met,
         "latency_ms": cycles / clock / 1e3, "inferences_per_s": clock * 1e6 / cycles,
         "resources": bitstream.resources,
-        "bitstream": f"{model.name}{request.board.bitstream_suffix}",
+        "bitstream": f"{stem(request.network)}{request.board.bitstream_suffix}",
         "tools": [{"name": tool.name, "version": tool.version, "source": tool.source,
                    "seconds": bitstream.seconds[tool.name]} for tool in bitstream.tools],
         "stages": progress.seconds,
@@ -204,28 +227,37 @@ def make_report(request: Request, model: Model, program: Program, accuracy: dict
 
 def deliver(request: Request, model: Model, bitstream: Bitstream,
             report: dict[str, Any]) -> dict[str, Any]:
-    """Write all files beside ``out`` first, then move them in; the report with absolute paths."""
-    out = request.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".shiftwise-", dir=out.parent) as folder:
-        made = Path(folder)
+    """Write all files beside their places first, then move them there; returns the report."""
+    with staging(request.out) as made:
         save_model(model, made / "network.q.npz")
-        shutil.copy(bitstream.path, made / report["bitstream"])
-        (made / "report.json").write_text(json.dumps(report, indent=1))
-        (made / "report.html").write_text(render(report), encoding="utf-8")
-        out.mkdir(exist_ok=True)
+        write_atomically(made / report["bitstream"], bitstream.path.read_bytes())
+        write_atomically(made / "report.json", json.dumps(report, indent=1).encode())
+        write_atomically(made / "report.html", render(report).encode())
         for file in made.iterdir():
-            os.replace(file, out / file.name)
+            os.replace(file, request.out / file.name)
     return report
 
 
-def refuse_unwritable(out: Path) -> None:
-    """Find out before the work that ``out`` cannot be a folder."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; give --out a folder")
-    parent = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not os.access(parent, os.W_OK):
-        raise UserError(f"cannot write to {parent}; give --out another folder")
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A temporary folder inside ``out``, on the same disk, which is made when it does not exist.
+
+    When the body leaves ``out`` empty or raises, folders made here are removed again. An `OSError`
+    becomes a `UserError` that names ``out``.
+    """
+    missing = [path for path in (out, *out.parents) if not path.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".shiftwise-", dir=out) as folder:
+            yield Path(folder)
+    except OSError as error:
+        space = "free some space there or " if error.errno == errno.ENOSPC else ""
+        raise UserError(f"cannot write to {out} ({(error.strerror or str(error)).lower()}); {space}"
+                        "give --out another folder") from error
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()                # keeps a folder that has something in it
 
 
 def parse(arguments: list[str]) -> Request:
@@ -237,9 +269,11 @@ def parse(arguments: list[str]) -> Request:
     parser.add_argument("--test", type=Path, metavar="TEST.npz", help="labelled inputs")
     parser.add_argument("--board", default="icebreaker", metavar="NAME",
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
-    parser.add_argument("--preset", default="w8a8")
+    parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(quant.PRESETS)} "
+                        "(default: w8a8)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="default: build/NETWORK-BOARD")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     board = known_board(options.board)
     if options.network is None:
@@ -248,20 +282,21 @@ def parse(arguments: list[str]) -> Request:
         options.test = options.test or BUNDLED / "test.npz"
     if not options.network.exists():
         raise UserError(f"{options.network}: no such file; give a .onnx or a .q.npz")
-    stem = options.network.name.split(".")[0]
     return Request(options.network, options.calib, options.test, board, options.preset,
-                   options.out or Path("build") / f"{stem}-{board.name}")
+                   options.out or Path("build") / f"{stem(options.network)}-{board.name}")
 
 
 def main(arguments: list[str]) -> int:
     """Build and summarize; exit code 1 when the clock is not met."""
     console = Console()
     request = parse(arguments)
-    console.print(f"[bold]Shiftwise[/]: {request.network} on {request.board.title}", highlight=False)
+    console.print(f"[bold]Shiftwise[/]: {request.network} on {request.board.title}",
+                  highlight=False)
     report = build(request, console)
     console.print()
     for kind, count in report["resources"].items():
-        console.print(f"  {kind:<11} {count['used']:>6,} of {count['available']:,}", highlight=False)
+        console.print(f"  {kind:<11} {count['used']:>6,} of {count['available']:,}",
+                      highlight=False)
     console.print(f"  latency     {report['latency_ms']:.3f} ms, "
                   f"{report['inferences_per_s']:.0f} inferences per second", highlight=False)
     for name in (report["bitstream"], "report.json", "report.html"):

@@ -1,12 +1,10 @@
 """The accelerator compiled to machine code through Yosys' CXXRTL; cached by content."""
 
 import ctypes
-import hashlib
 import importlib.util
-import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from ref.atomic import write_atomically
 from ref.errors import UserError
 
 from .accelerator import Accelerator
+from .cache import cache_path, check_space
 from .config import EngineConfig
 from .tools import Tool, find_compiler, find_tool
 from .trace import Trace
@@ -33,16 +32,17 @@ class CompiledEngine:
 
     def __init__(self, library: Path, config: EngineConfig) -> None:
         self.channels = config.channels
-        self._library = ctypes.CDLL(str(library))
+        try:
+            self._library = ctypes.CDLL(str(library))
+        except OSError as error:
+            raise UserError(f"the compiled simulation does not load ({error}); delete {library} "
+                            "and try again") from None
         self._library.engine_new.restype = ctypes.c_void_p
         self._library.engine_run.restype = ctypes.c_int64
         for name in ("engine_writes", "engine_layers"):
             getattr(self._library, name).restype = ctypes.c_uint64
         self._handle = ctypes.c_void_p(self._library.engine_new())
-
-    def __del__(self) -> None:
-        """Free the simulated machine."""
-        self._library.engine_delete(self._handle)
+        weakref.finalize(self, self._library.engine_delete, self._handle)
 
     def load(self, space: int, address: int, words: np.ndarray) -> None:
         """Write words (uint8 [n, channels]) through the accelerator's load port."""
@@ -87,6 +87,7 @@ def compile_library(sources: dict[str, str], script: str,
                                 *options, *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
         return library
+    check_space(library.parent)
     code = run_yosys(yosys, script, sources, "top.cc")
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
         (Path(folder) / "top.cc").write_text(code + HARNESS.read_text())
@@ -96,22 +97,6 @@ def compile_library(sources: dict[str, str], script: str,
                   "-o", "top.so", "top.cc"], folder)
         write_atomically(library, (Path(folder) / "top.so").read_bytes())
     return library
-
-
-def cache_path(suffix: str, parts: list[str]) -> Path:
-    """The cache file for content described by ``parts``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "shiftwise"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}.{suffix}"
-
-
-def cached_text(parts: list[str], make: Callable[[], str]) -> str:
-    """The text ``make`` returns, from the cache when it was made before from the same ``parts``."""
-    path = cache_path("txt", parts)
-    if not path.exists():
-        write_atomically(path, make().encode())
-    return path.read_text()
 
 
 def run_yosys(yosys: Tool, script: str, sources: dict[str, str], result: str) -> str:

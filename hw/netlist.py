@@ -9,8 +9,9 @@ from boards.platform import SCRIPT_AFTER_READ
 from ref.errors import UserError
 
 from .accelerator import Accelerator
+from .cache import cached_text
 from .config import EngineConfig
-from .cxxrtl import CompiledEngine, cached_text, compile_library, run_yosys, yosys_share
+from .cxxrtl import CompiledEngine, compile_library, run_yosys, yosys_share
 from .ecp5_cells import block_ram_model, multiplier_model
 from .tools import Tool, find_tool
 

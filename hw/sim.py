@@ -37,7 +37,8 @@ def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str 
     """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
 
     ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`. Returns the
-    dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError` for bad files, names or counts.
+    dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError`
+    for bad files, names or counts.
     """
     console = console or Console(stderr=True)
     if samples < 1:
