@@ -4,7 +4,7 @@ from .balance import Balanced, balance
 from .calibrate import Calibration, calibrate
 from .graph import FloatNetwork
 from .import_onnx import import_onnx
-from .presets import PRESETS, Settings, find_preset
+from .presets import PRESETS, Settings, find_preset, with_weight_scale
 from .prove import prove
 from .quantize import quantize
 
@@ -20,4 +20,5 @@ __all__ = [
     "import_onnx",
     "prove",
     "quantize",
+    "with_weight_scale",
 ]

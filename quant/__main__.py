@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,7 @@ from ref.file import load_model, save_model
 from ref.model import Model
 from ref.onnx_integer import integer_onnx
 
-from .presets import PRESETS
+from .presets import PRESETS, WEIGHT_SCALES, find_preset, with_weight_scale
 from .quantize import quantize
 
 
@@ -29,6 +30,11 @@ def main(arguments: list[str]) -> int:
     command.add_argument("--calib", required=True, metavar="CALIB.npz",
                          help="calibration data: x, and x_scale and x_zero_point where they apply")
     command.add_argument("--preset", default="w8a8", metavar="NAME", help=", ".join(PRESETS))
+    command.add_argument("--weight-scale", choices=WEIGHT_SCALES,
+                         help="one weight step per output channel (default) or per layer")
+    command.add_argument("--transfer", type=_transfer, metavar="T",
+                         help="TAIT's exponent, 0..1, or search (default: 0.2; search with "
+                              "--weight-scale tensor)")
     command = commands.add_parser("export", help="integer model to another format")
     command.add_argument("network", metavar="NET.q.npz")
     command.add_argument("-f", "--format", required=True, choices=["integer"],
@@ -43,15 +49,24 @@ def main(arguments: list[str]) -> int:
         write_atomically(output, integer_onnx(load_model(options.network)).SerializeToString(
             deterministic=True))
         return 0
+    settings = find_preset(options.preset)
+    if options.weight_scale or options.transfer is not None:
+        settings = with_weight_scale(settings, options.weight_scale or settings.weight_scale,
+                                     options.transfer)
     console = Console()
     start = time.perf_counter()
     with console.status("quantizing") as status:
-        model = quantize(options.network, options.calib, options.preset,
+        model = quantize(options.network, options.calib, settings,
                          progress=lambda stage: status.update(f"quantizing: {stage}"))
     save_model(model, output)
     print_summary(model, time.perf_counter() - start, console)
     console.print(f"wrote {output}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _transfer(text: str) -> float | Literal["search"]:
+    """The value of ``--transfer``."""
+    return "search" if text == "search" else float(text)
 
 
 def print_summary(model: Model, seconds: float, console: Console) -> None:

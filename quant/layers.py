@@ -91,7 +91,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     weight = layer.weight * source.step[inputs][:, :, None, None]
     energy = np.broadcast_to((source.square / source.step ** 2)[inputs][:, :, None, None],
                              weight.shape).reshape(len(weight), -1)
-    unit = weight_steps(weight.reshape(len(weight), -1), bits, energy)
+    unit = _units(weight.reshape(len(weight), -1), energy, layer, source, settings)
     step = np.maximum(target.step, unit / LARGEST_RATIO)
     if target.shared:
         step = np.full_like(step, step.max())
@@ -135,6 +135,21 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         pad_value, Requantization(whole[1], multiplier, shift, lo, hi),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups))
     return made, _result(made, source, target, step, target.signed)
+
+
+def _units(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
+           settings: Settings) -> np.ndarray:
+    """The accumulator step of each row of ``weight`` (O, K), which holds the input's steps, (O,).
+
+    With one weight step per layer a depthwise layer's rows keep their input channel's own step.
+    """
+    if settings.weight_scale == "channel":
+        return weight_steps(weight, settings.weight_bits, energy)
+    gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)
+    if not layer.channelwise:
+        gain = np.full_like(gain, gain.mean())
+    whole = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
+    return weight_steps(whole[0], settings.weight_bits, whole[1]) * gain[:, 0]
 
 
 def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target

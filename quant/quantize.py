@@ -13,7 +13,7 @@ from ref.data import Data, load_data
 from ref.errors import UserError
 from ref.model import Layer, Model, Window
 
-from .balance import Balanced, balance
+from .balance import Balanced, balance, balance_report
 from .calibrate import calibrate
 from .graph import (
     FloatAveragePool,
@@ -26,7 +26,7 @@ from .graph import (
 from .import_onnx import import_onnx
 from .input_rule import make_input
 from .layers import Quantized, Target, quantize_layer
-from .presets import Settings, find_preset
+from .presets import PRESETS, Settings, find_preset
 from .ranges import channel_ranges, tensor_range
 
 #: Range of the class scores over the calibrated one, so that none saturates and ties with another.
@@ -44,7 +44,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     Raises `UserError` for anything that cannot be honoured.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
-    name = preset if isinstance(preset, str) else "custom"
+    name = next((name for name, known in PRESETS.items() if known == settings), "custom")
     progress("import")
     network = net if isinstance(net, FloatNetwork) else import_onnx(net)
     data = _as_data(calib)
@@ -52,7 +52,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     network = _with_first_convolution(network, data)
     calibration = calibrate(network, data, settings.calibration)
     progress("balance")
-    balanced = balance(network, calibration, settings.transfer)
+    balanced = balance(network, calibration, settings)
     progress("quantize")
     rule, source = make_input(network, calibration, data)
     tensors, layers = {source.tensor.name: source.tensor}, []
@@ -62,6 +62,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
         layers.append(made)
         tensors[source.tensor.name] = source.tensor
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
+                "balance": balance_report(calibration, balanced),
                 "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}
     made_layers: tuple[Layer, ...] = tuple(layers)
     model = Model(network.name, rule, tensors, made_layers, metadata)

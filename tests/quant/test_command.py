@@ -60,6 +60,20 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, capsys, options, e
     assert sorted(folder.rglob("*")) == before
 
 
+
+@pytest.mark.parametrize(("extra", "transfer"), [
+    ([], "search"), (["--transfer", "0.5"], 0.5), (["--transfer", "search"], "search")])
+def test_weight_scale_and_transfer(folder, extra, transfer):
+    assert quantize(folder, "--weight-scale", "tensor", *extra) == 0
+    settings = load_model(folder / "small.q.npz").metadata["settings"]
+    assert settings["weight_scale"] == "tensor" and settings["transfer"] == transfer
+
+
+def test_transfer_out_of_range(folder, capsys):
+    assert quantize(folder, "--transfer", "2") == 2
+    assert "the transfer exponent t is 2.0; choose it" in capsys.readouterr().err
+    assert not (folder / "small.q.npz").exists()
+
 def test_debug_keeps_the_traceback(folder):
     with pytest.raises(OSError):
         quantize(folder, "--debug", network="none.onnx")
