@@ -137,15 +137,15 @@ class _Runner:
         self.stage(tool.name)
         check_space(self.folder)
         log = self.folder / f"{tool.name}.log"
-        seconds = run_tool([*tool.command, *arguments], self.work, log,
-                           environment=self.environment)
+        seconds = round(run_tool([*tool.command, *arguments], self.work, log,
+                                 environment=self.environment), 2)
         check_space(self.folder)            # not all tools notice that their disk is full
         for written, kept in pairs:
             result = self.work / written
             if not result.exists() or not result.stat().st_size:
                 raise UserError(f"{tool.name} ended without writing {written}; its log is {log}")
             write_atomically(self.folder / kept, result.read_bytes())
-        write_atomically(note, f"{seconds:.2f}".encode())
+        write_atomically(note, str(seconds).encode())
         return seconds
 
     def report(self, seed: int) -> dict[str, Any]:
