@@ -32,6 +32,8 @@ NETWORKS: dict[str, tuple[Path, str | None]] = {
     "kws": (SHARED / "kws_dscnn" / "model.onnx", "kws"),
     "vww": (SHARED / "vww_mobilenetv1_025_96" / "model.onnx", "vww"),
     "vww_relu6": (SHARED / "vww_mobilenetv1_025_96" / "model_tinymaix_relu6.onnx", "vww"),
+    "cifar10": (SHARED / "cifar10_mnv2" / "model.onnx", "cifar10"),
+    "resnet8": (SHARED / "cifar10_mnv2" / "mlperf_resnet8.onnx", "cifar10_resnet8"),
     "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
 }
 

@@ -24,13 +24,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .calibrate import Calibration
-from .graph import FloatConv, FloatLayer, FloatNetwork
+from .calibrate import Calibration, Statistics
+from .graph import (
+    FloatAdd,
+    FloatAveragePool,
+    FloatConv,
+    FloatLayer,
+    FloatMaxPool,
+    FloatNetwork,
+    cap_of,
+)
 from .presets import Settings
 from .transfer import Edge, Exponents, find_exponents, reach, transfer_factor
 
 #: Rounds over all edges when the exponents are searched: each changes its neighbours' weights.
 ROUNDS = 3
+#: Layers that pass factors on unchanged.
+PASSING_FACTORS = (FloatAveragePool, FloatMaxPool, FloatAdd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,30 +66,31 @@ def balance(network: FloatNetwork, calibration: Calibration, settings: Settings)
     """Transfer imbalance over every edge between two convolutions where it can matter.
 
     Edges into depthwise convolutions are left alone while weights have a scale per channel:
-    channel-wise activation scales are free there. Pools between two convolutions pass the factors
-    on. ``settings.transfer`` is the exponent t or "search".
+    channel-wise activation scales are free there. Pools and sums pass the factors on: all maps of
+    a residual group get the same ones, and every convolution that reads one of them undoes them.
+    ``settings.transfer`` is the exponent t or "search".
     """
     t = settings.transfer
     layers = list(network.layers)
     factors: dict[str, np.ndarray] = {}
     exponents: dict[str, Exponents] = {}
-    edges = _edges(network, settings.weight_scale == "tensor" and t == "search")
+    groups = _groups(network, settings.weight_scale == "tensor" and t == "search")
     for _ in range(ROUNDS if t == "search" else 1):
         carried = calibration.scaled(factors)
-        for first, last in edges:
-            name = network.layers[last].input
-            if reach(calibration.tensors[name]).max() == 0:
+        for group in groups:
+            name = network.layers[group.consumer].input
+            statistics = _together([calibration.tensors[read] for read in group.read])
+            if reach(statistics).max() == 0:
                 continue
-            old = factors.get(name, np.ones(len(calibration.tensors[name].lo)))
-            layers[first] = _scale_outputs(layers[first], 1 / old)
-            layers[last] = _scale_inputs(layers[last], 1 / old)
-            edge = _edge(layers, first, last, calibration, carried)
+            old = factors.get(name, np.ones(len(statistics.lo)))
+            _scale(layers, group, 1 / old)
+            edge = _edge(layers, group, statistics, carried)
             exponents[name] = (find_exponents(edge, settings) if t == "search"
                                else Exponents(t))
             factor = transfer_factor(edge, exponents[name])
-            layers[first] = _scale_outputs(layers[first], factor)
-            layers[last] = _scale_inputs(layers[last], factor)
-            factors |= {layer.output: factor for layer in network.layers[first:last]}
+            _scale(layers, group, factor)
+            factors |= {layer.output: factor for layer in network.layers
+                        if layer.output in group.tensors}
             carried = calibration.scaled(factors)
     return Balanced(replace(network, layers=tuple(layers)), calibration.scaled(factors), factors,
                     exponents)
@@ -102,35 +113,75 @@ def balance_report(calibration: Calibration, balanced: Balanced) -> dict[str, di
             for name, found in balanced.exponents.items()}
 
 
-def _edges(network: FloatNetwork, channelwise: bool) -> list[tuple[int, int]]:
-    """Indices (producer, consumer) of convolutions with nothing but pools between them.
+@dataclass(frozen=True)
+class _Group:
+    """Tensors that share factors, and the indices of the layers around them.
 
-    Edges into depthwise convolutions only where ``channelwise``.
+    The exponents are chosen for the edge from ``producer`` to ``consumer``, the first of each; a
+    chain of layers has no other. ``read`` are the tensors whose ranges count.
     """
-    edges, producer = [], None
-    for index, layer in enumerate(network.layers):
-        if isinstance(layer, FloatConv):
-            if producer is not None and (channelwise or not layer.channelwise):
-                edges.append((producer, index))
-            producer = index
-    return edges
+
+    tensors: frozenset[str]
+    makers: tuple[int, ...]                 # convolutions and sums
+    readers: tuple[int, ...]                # convolutions
+    producer: int
+    consumer: int
+    read: tuple[str, ...]
 
 
-def _edge(layers: list[FloatLayer], first: int, last: int, calibration: Calibration,
-          carried: Calibration) -> Edge:
-    """What the choice of an edge's factors needs; its own factors are 1 in ``layers``.
+def _groups(network: FloatNetwork, channelwise: bool) -> list[_Group]:
+    """The groups that may have factors, in order.
+
+    All layers around them are convolutions, pools and sums; one of the convolutions that read them
+    mixes channels, or need not where ``channelwise``.
+    """
+    groups = []
+    for tensors in dict.fromkeys(network.linked(PASSING_FACTORS).values()):
+        around = [(index, layer) for index, layer in enumerate(network.layers)
+                  if tensors & {*layer.inputs, layer.output}]
+        makers = [(index, layer) for index, layer in around if layer.output in tensors
+                  and isinstance(layer, FloatConv | FloatAdd)]
+        readers = [(index, layer) for index, layer in around if isinstance(layer, FloatConv)
+                   and layer.input in tensors]
+        chosen = [(index, layer) for index, layer in readers if not layer.channelwise]
+        if channelwise and not chosen:
+            chosen = readers
+        if not chosen or tensors & {network.input, network.output} or not all(
+                isinstance(layer, (FloatConv, *PASSING_FACTORS)) for _, layer in around):
+            continue
+        groups.append(_Group(
+            tensors, tuple(index for index, _ in makers), tuple(index for index, _ in readers),
+            next(index for index, layer in makers if isinstance(layer, FloatConv)), chosen[0][0],
+            tuple(dict.fromkeys(layer.input for _, layer in chosen))))
+    return groups
+
+
+def _together(statistics: list[Statistics]) -> Statistics:
+    """Statistics of several maps as of one: the widest ranges and largest powers."""
+    if len(statistics) == 1:
+        return statistics[0]
+    return replace(statistics[0], lo=np.min([one.lo for one in statistics], axis=0),
+                   hi=np.max([one.hi for one in statistics], axis=0),
+                   square=np.max([one.square for one in statistics], axis=0))
+
+
+def _edge(layers: list[FloatLayer], group: _Group, statistics: Statistics, carried: Calibration
+          ) -> Edge:
+    """What the choice of a group's factors needs; its own factors are 1 in ``layers``.
 
     ``carried`` has the statistics of the other tensors with their present factors.
     """
-    producer, consumer = layers[first], layers[last]
+    producer, consumer = layers[group.producer], layers[group.consumer]
     assert isinstance(producer, FloatConv) and isinstance(consumer, FloatConv)
-    after = next((layer for layer in layers[last + 1:] if isinstance(layer, FloatConv)), None)
+    after = next((layer for layer in layers[group.consumer + 1:] if isinstance(layer, FloatConv)),
+                 None)
     importance = np.ones(len(consumer.bias))
     if consumer.channelwise and after is not None and not after.channelwise:
-        importance = _column_sums(after)
+        sums = _column_sums(after)
+        importance = sums if len(sums) == len(importance) else importance
     own = carried.tensors.get(producer.input)
     energy = np.ones(producer.input_of_output.max() + 1) if own is None else own.square
-    return Edge(calibration.tensors[consumer.input], producer, consumer, importance,
+    return Edge(statistics, producer, consumer, importance,
                 energy[producer.input_of_output].sum(axis=1))
 
 
@@ -141,13 +192,23 @@ def _column_sums(layer: FloatConv) -> np.ndarray:
     return sums
 
 
-def _scale_outputs(layer: FloatLayer, factor: np.ndarray) -> FloatConv:
-    """The convolution with output channel i multiplied by ``factor[i]``, its cap with it."""
-    assert isinstance(layer, FloatConv)
-    caps = layer.caps * factor
-    return replace(layer, weight=layer.weight * factor[:, None, None, None],
-                   bias=layer.bias * factor,
-                   activation=caps if np.isfinite(caps).all() else layer.activation)
+def _scale(layers: list[FloatLayer], group: _Group, factor: np.ndarray) -> None:
+    """Multiply channel i of all maps of a group by ``factor[i]``, in place."""
+    for index in group.makers:
+        layers[index] = _scale_outputs(layers[index], factor)
+    for index in group.readers:
+        layers[index] = _scale_inputs(layers[index], factor)
+
+
+def _scale_outputs(layer: FloatLayer, factor: np.ndarray) -> FloatLayer:
+    """The layer with output channel i multiplied by ``factor[i]``, its cap with it."""
+    assert isinstance(layer, FloatConv | FloatAdd)
+    caps = cap_of(layer.activation) * factor
+    layer = replace(layer, activation=caps if np.isfinite(caps).all() else layer.activation)
+    if isinstance(layer, FloatConv):
+        return replace(layer, weight=layer.weight * factor[:, None, None, None],
+                       bias=layer.bias * factor)
+    return layer
 
 
 def _scale_inputs(layer: FloatLayer, factor: np.ndarray) -> FloatConv:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ref.model import MULTIPLIER_BITS, SHIFTS
+from ref.model import GUARD_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Largest multiplier; odd, as every multiplier of a requantizer is.
 LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
@@ -27,6 +27,23 @@ def requantizer_ratio(ratio: np.ndarray) -> tuple[np.ndarray, int]:
     shift = max(shift for shift in SHIFTS if math.ldexp(largest, shift) <= LARGEST_MULTIPLIER)
     ceiling = [math.ceil(math.ldexp(float(value), shift)) for value in ratio]
     return np.array([max(1, value | 1) for value in ceiling], np.int64), shift
+
+
+def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool
+               ) -> tuple[np.ndarray, int, np.ndarray]:
+    """``multiplier`` (2, C) and ``shift`` of an `ref.model.Add`, and the result's steps (C,).
+
+    ``steps`` (2, C) are those of the operands, ``wanted`` (C,) asked of the result; a step that
+    would need a larger ratio than can be expressed is raised, all alike where they are ``shared``.
+    """
+    step = np.maximum(wanted, steps.max(axis=0) / (LARGEST_RATIO * 2 ** GUARD_BITS))
+    if shared:
+        step = np.full_like(step, step.max())
+    ratio = steps / step / 2 ** GUARD_BITS
+    shift = max(shift for shift in SHIFTS
+                if math.ldexp(float(ratio.max()), shift) <= LARGEST_MULTIPLIER + 0.25)
+    multiplier = np.clip(np.rint(np.ldexp(ratio, shift)), 1, LARGEST_MULTIPLIER)
+    return multiplier.astype(np.int64), shift, step
 
 
 def input_ratio(step: float) -> tuple[int, int]:

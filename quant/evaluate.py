@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from ref.data import Data, has_sample_shape
 from ref.errors import UserError
+from ref.ops import space_to_depth
 
-from .graph import FloatAveragePool, FloatConv, FloatLayer, FloatMaxPool, FloatNetwork, is_rectified
+from .graph import (
+    FloatAdd,
+    FloatAveragePool,
+    FloatConcat,
+    FloatConv,
+    FloatLayer,
+    FloatMaxPool,
+    FloatNetwork,
+    FloatSpaceToDepth,
+    FloatWindowed,
+    Leaky,
+    cap_of,
+    is_rectified,
+)
 
 #: Values one batch of the largest tensor may hold; bounds the memory of an evaluation.
 BATCH_VALUES = 1 << 22
@@ -41,12 +56,15 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
 def evaluate_tensors(network: FloatNetwork, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Name and value (N, C, H, W) of every layer's result in order, for a real input of that form.
 
-    Computes in the dtype of ``x``; the caller holds what it wants to keep.
+    Computes in the dtype of ``x``; holds what later layers read, the caller what it wants to keep.
     """
-    value = (x * network.input_gain.reshape(-1, 1, 1).astype(x.dtype)
-             + network.input_offset.reshape(-1, 1, 1).astype(x.dtype))
-    for layer in network.layers:
-        value = evaluate_layer(layer, value)
+    live = {network.input: x * network.input_gain.reshape(-1, 1, 1).astype(x.dtype)
+            + network.input_offset.reshape(-1, 1, 1).astype(x.dtype)}
+    last = {name: index for index, layer in enumerate(network.layers) for name in layer.inputs}
+    for index, layer in enumerate(network.layers):
+        value = evaluate_layer(layer, *(live[name] for name in layer.inputs))
+        live[layer.output] = value
+        live = {name: live[name] for name in live if last.get(name, -1) > index}
         yield layer.output, value
 
 
@@ -64,7 +82,7 @@ def batches(network: FloatNetwork, samples: int) -> Iterator[tuple[int, int]]:
     largest = 1
     for layer in network.layers:
         channels, height, width = shapes[layer.input]
-        taps = layer.window.kernel[0] * layer.window.kernel[1]
+        taps = math.prod(layer.window.kernel) if isinstance(layer, FloatWindowed) else 1
         rows, columns = shapes[layer.output][1:]
         largest = max(largest, channels * height * width,
                       shapes[layer.output][0] * rows * columns, channels * taps * rows * columns)
@@ -73,14 +91,22 @@ def batches(network: FloatNetwork, samples: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, samples)
 
 
-def evaluate_layer(layer: FloatLayer, x: np.ndarray) -> np.ndarray:
-    """One layer's result (N, O, rows, columns), after its activation, for ``x`` (N, C, H, W)."""
-    if isinstance(layer, FloatConv):
-        result = _convolve(layer, x)
+def evaluate_layer(layer: FloatLayer, *sources: np.ndarray) -> np.ndarray:
+    """One layer's result (N, O, rows, columns), after its activation, for maps (N, C, H, W)."""
+    x = sources[0]
+    if isinstance(layer, FloatConv | FloatAdd):
+        result = _convolve(layer, x) if isinstance(layer, FloatConv) else x + sources[1]
         if is_rectified(layer.activation):
-            caps = layer.caps.astype(x.dtype).reshape(-1, 1, 1)
+            caps = cap_of(layer.activation).astype(x.dtype).reshape(-1, 1, 1)
             np.clip(result, 0, caps, out=result)
+        elif isinstance(layer.activation, Leaky):
+            np.multiply(result, x.dtype.type(layer.activation.slope), out=result,
+                        where=result < 0)
         return result
+    if isinstance(layer, FloatConcat):
+        return np.concatenate(sources, axis=1)
+    if isinstance(layer, FloatSpaceToDepth):
+        return space_to_depth(x)
     if isinstance(layer, FloatAveragePool):
         size = layer.window.kernel[0] * layer.window.kernel[1]
         return np.sum(list(_taps(layer, x, 0)), axis=0, dtype=x.dtype) / x.dtype.type(size)
@@ -89,7 +115,7 @@ def evaluate_layer(layer: FloatLayer, x: np.ndarray) -> np.ndarray:
     raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
 
 
-def _taps(layer: FloatLayer, x: np.ndarray, padding: float) -> Iterator[np.ndarray]:
+def _taps(layer: FloatWindowed, x: np.ndarray, padding: float) -> Iterator[np.ndarray]:
     """For each tap of the kernel, row by row, the view (N, C, rows, columns) of what it meets."""
     top, left, bottom, right = layer.window.pads
     rows, columns = layer.window.output_size(*x.shape[2:])

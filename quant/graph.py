@@ -1,4 +1,4 @@
-"""The float network after import: convolutions and pools in a chain, everything else fused away."""
+"""The float network after import: a graph of few kinds of layers, everything else fused away."""
 
 from __future__ import annotations
 
@@ -7,27 +7,46 @@ from typing import Literal
 
 import numpy as np
 
-from ref.model import Window
+from ref.model import BLOCK, Window
 
-#: What follows a convolution: nothing, ReLU, or ReLU with a cap (one number or one per channel).
-Activation = None | Literal["relu"] | float | np.ndarray
+
+@dataclass(frozen=True)
+class Leaky:
+    """Leaky ReLU: negative values times ``slope``, which is larger than 0."""
+
+    slope: float
+
+
+#: What follows a layer: nothing, ReLU, ReLU with a cap (one number or one per channel), leaky ReLU.
+Activation = None | Literal["relu"] | float | np.ndarray | Leaky
 
 
 @dataclass(frozen=True, eq=False)
 class FloatLayer:
-    """What every layer has; ``input`` and ``output`` are tensor names of the ONNX file.
+    """What every layer has; ``inputs`` and ``output`` are tensor names of the ONNX file.
 
     ``output`` is the tensor after the fused normalization and activation.
     """
 
     name: str
-    input: str
+    inputs: tuple[str, ...]
     output: str
+
+    @property
+    def input(self) -> str:
+        """The first tensor it reads; for most kinds the only one."""
+        return self.inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatWindowed(FloatLayer):
+    """A layer that slides a window over its map."""
+
     window: Window
 
 
 @dataclass(frozen=True, eq=False)
-class FloatConv(FloatLayer):
+class FloatConv(FloatWindowed):
     """Convolution with zero padding; a fully connected layer has the kernel of its whole map."""
 
     weight: np.ndarray                      # (O, I / groups, kernel height, kernel width) float64
@@ -43,9 +62,7 @@ class FloatConv(FloatLayer):
     @property
     def caps(self) -> np.ndarray:
         """Upper limit of each output channel, (O,); infinite without a capped activation."""
-        cap = np.inf if self.activation is None or isinstance(self.activation, str) \
-            else self.activation
-        return np.broadcast_to(np.asarray(cap, np.float64), self.bias.shape)
+        return np.broadcast_to(cap_of(self.activation), self.bias.shape)
 
     @property
     def input_of_output(self) -> np.ndarray:
@@ -56,21 +73,42 @@ class FloatConv(FloatLayer):
 
 
 @dataclass(frozen=True, eq=False)
-class FloatAveragePool(FloatLayer):
+class FloatAveragePool(FloatWindowed):
     """Mean over the window; padding counts as zeros."""
 
 
 @dataclass(frozen=True, eq=False)
-class FloatMaxPool(FloatLayer):
+class FloatMaxPool(FloatWindowed):
     """Largest value of the window; padding never wins."""
 
 
 @dataclass(frozen=True, eq=False)
-class FloatNetwork:
-    """A chain of layers from one input to one output.
+class FloatAdd(FloatLayer):
+    """Sum of two maps of one shape; its activation is none or a rectifier, never leaky."""
 
-    The first layer reads ``real * input_gain + input_offset`` (per channel: a normalization that
-    precedes the first convolution), and its padding is zero in that result.
+    activation: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class FloatConcat(FloatLayer):
+    """Maps of one height and width, channels one after the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class FloatSpaceToDepth(FloatLayer):
+    """Squares of 2x2 pixels as channels, in the order of `ref.model.SpaceToDepth`."""
+
+
+#: Layers whose result holds values of their inputs and nothing else: scales pass through them.
+PASSING = (FloatMaxPool, FloatConcat, FloatSpaceToDepth)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatNetwork:
+    """Layers in execution order, from one input to one output, which the last layer makes.
+
+    Layers read the input as ``real * input_gain + input_offset`` (per channel: a normalization
+    that precedes the first convolution), and their padding is zero in that result.
     """
 
     name: str
@@ -93,14 +131,47 @@ class FloatNetwork:
             channels, height, width = shapes[layer.input]
             if isinstance(layer, FloatConv):
                 channels = len(layer.bias)
-            shapes[layer.output] = (channels, *layer.window.output_size(height, width))
+            elif isinstance(layer, FloatConcat):
+                channels = sum(shapes[name][0] for name in layer.inputs)
+            elif isinstance(layer, FloatSpaceToDepth):
+                channels, height, width = channels * BLOCK ** 2, height // BLOCK, width // BLOCK
+            if isinstance(layer, FloatWindowed):
+                height, width = layer.window.output_size(height, width)
+            shapes[layer.output] = (channels, height, width)
         return shapes
 
-    def consumer(self, tensor: str) -> FloatLayer | None:
-        """The layer that reads ``tensor``; None for the network's output."""
-        return next((layer for layer in self.layers if layer.input == tensor), None)
+    def readers(self, tensor: str) -> list[FloatLayer]:
+        """The layers that read ``tensor``, in order; none for the network's output."""
+        return [layer for layer in self.layers if tensor in layer.inputs]
+
+    def linked(self, kinds: tuple[type[FloatLayer], ...]) -> dict[str, frozenset[str]]:
+        """For each tensor the set of those that layers of ``kinds`` connect with it, itself too."""
+        sets = {name: frozenset([name]) for name in
+                (self.input, *(layer.output for layer in self.layers))}
+        for layer in self.layers:
+            if isinstance(layer, kinds):
+                joined = frozenset().union(*(sets[name] for name in (*layer.inputs, layer.output)))
+                sets |= dict.fromkeys(joined, joined)
+        return sets
+
+    def signed(self, tensor: str, signed_input: bool) -> bool:
+        """Whether ``tensor`` can hold negative values when the input can or cannot."""
+        layer = next((layer for layer in self.layers if layer.output == tensor), None)
+        if layer is None:
+            return signed_input
+        if isinstance(layer, FloatConv):
+            return not is_rectified(layer.activation)
+        if isinstance(layer, FloatAdd) and is_rectified(layer.activation):
+            return False
+        return any(self.signed(name, signed_input) for name in layer.inputs)
 
 
 def is_rectified(activation: Activation) -> bool:
     """Whether an activation leaves no negative value."""
-    return activation is not None
+    return activation is not None and not isinstance(activation, Leaky)
+
+
+def cap_of(activation: Activation) -> np.ndarray:
+    """The upper limit of an activation, () or one per channel; infinite where there is none."""
+    capped = activation is not None and not isinstance(activation, str | Leaky)
+    return np.asarray(activation if capped else np.inf, np.float64)

@@ -1,8 +1,8 @@
-"""A float ONNX network as a chain of convolutions and pools, normalizations fused in float64.
+"""A float ONNX network as a graph of few kinds of layers, normalizations fused in float64.
 
-The import walks the nodes with one *view*: which element of the last layer's map (C, H, W) each
-element of the current ONNX tensor is. Reshapes and transpositions only rearrange the view, so
-layouts that cancel vanish, and a fully connected layer finds the order of its columns in it.
+A normalization or activation is fused into the layer before it where nothing else reads that
+layer's result; elsewhere it becomes a layer of its own. `quant.walk` says which layer's map each
+ONNX tensor is.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from ref.model import Window
 
 from .graph import (
     Activation,
+    FloatAdd,
     FloatAveragePool,
     FloatConv,
-    FloatLayer,
     FloatMaxPool,
     FloatNetwork,
-    is_rectified,
+    FloatWindowed,
+    Leaky,
+    cap_of,
 )
-from .onnx_file import FLOATS, OnnxGraph, attributes, read_graph, where
+from .onnx_file import FLOATS, attributes, read_graph, where
 from .views import REARRANGING, axes_of, is_ordered, rearranged
-from .windows import NO_PADS, Pads, pad_node_pads, spread_kernel, window_of
+from .walk import Walk
+from .windows import pad_node_pads, spread_kernel, window_of
 
 
 def import_onnx(path: str | Path) -> FloatNetwork:
@@ -40,50 +43,41 @@ def import_onnx(path: str | Path) -> FloatNetwork:
     unreadable file.
     """
     graph = read_graph(path)
-    walk = _Walk(graph)
+    walk = _Import(graph)
     for node in graph.nodes:
         walk.take(node)
     return walk.finish()
 
 
-class _Walk:
-    """The chain built so far and the view of its last map."""
-
-    def __init__(self, graph: OnnxGraph) -> None:
-        self.graph = graph
-        self.constants = graph.constants
-        sizes = graph.input_shape
-        channels, height, width = (1, *sizes) if len(sizes) == 2 else (*sizes, 1, 1)[:3]
-        self.input_shape = (channels, height, width)
-        self.shape = self.input_shape        # of the last layer's map
-        self.view = np.arange(math.prod(sizes)).reshape(1, *sizes)
-        self.layers: list[FloatLayer] = []
-        self.gain = np.ones(self.input_shape[0])
-        self.offset = np.zeros(self.input_shape[0])
-        self.pads: Pads = NO_PADS            # a Pad node waiting for the layer that takes it
-        self.ended: NodeProto | None = None  # the softmax
-
-    @property
-    def tensor(self) -> str:
-        """Name of the last layer's result."""
-        return self.layers[-1].output if self.layers else self.graph.input
+class _Import(Walk):
+    """A walk with a handler for every operator."""
 
     def take(self, node: NodeProto) -> None:
-        """Add one node to the chain."""
-        rearranging = node.op_type in REARRANGING or node.op_type in KEEPING
-        if self.ended is not None and not rearranging:
-            raise UserError(f"{where(self.ended)} is not at the end of the network; only a final "
-                            "softmax can be left to the host")
-        if any(self.pads) and node.op_type not in (*TAKING_PADS, *KEEPING):
-            raise UserError(f"{where(node)} follows a Pad; only a convolution or a pool can take "
-                            "its padding")
+        """Add one node to the network."""
+        if node.op_type == "Concat":
+            self.concat(node)
+        elif node.op_type == "Add" and len(self.data(node)) > 1:
+            self.add(node)
+        else:
+            self._take_one(node, self.data(node)[0])
+        self.values[node.output[0]] = self.now
+
+    def _take_one(self, node: NodeProto, name: str) -> None:
+        """Add a node that reads one tensor from data."""
+        self.read(name)
         if node.op_type in KEEPING:
             self._check_kept(node)
-        elif rearranging:
-            self.view = rearranged(node, self.view, self.constants)
+        elif node.op_type in REARRANGING:
+            if any(self.now.pads):
+                self.check_readable(node)
+            self.set(view=rearranged(node, self.now.view, self.constants))
         elif node.op_type in ("Softmax", "LogSoftmax"):
-            self.ended = node
+            self.check_readable(node)
+            self.set(ended=node)
         else:
+            if self.now.ended is not None or node.op_type not in TAKING_PADS:
+                self.check_readable(node)
+            self.check_whole(node)
             HANDLERS[node.op_type](self, node)
 
     def _check_kept(self, node: NodeProto) -> None:
@@ -99,9 +93,10 @@ class _Walk:
         if not self.layers:
             raise UserError(f"the network {self.graph.name!r} has no layers; give one with at "
                             "least one convolution or fully connected layer")
-        if any(self.pads) or not is_ordered(self.view):
-            raise UserError(f"the output {self.graph.output!r} is padded or transposed after its "
-                            "last layer; cut the network before that")
+        self.read(self.graph.output)
+        if any(self.now.pads) or not self.now.whole or not is_ordered(self.now.view):
+            raise UserError(f"the output {self.graph.output!r} is padded, cut or transposed after "
+                            "its last layer; cut the network before that")
         return FloatNetwork(self.graph.name, self.graph.input, self.input_shape,
                             self.graph.input_shape, self.gain, self.offset, tuple(self.layers))
 
@@ -121,34 +116,6 @@ class _Walk:
                             f"{name!r}; train or export the network again")
         return value
 
-    # -- the view -------------------------------------------------------------------------------
-    def map_shape(self, node: NodeProto) -> tuple[int, int, int]:
-        """(C, H, W) of the map a node reads; the view must show the last layer's map unchanged."""
-        channels, height, width = (*self.view.shape[1:], 1, 1)[:3]
-        if self.view.ndim != 4:
-            raise UserError(f"{where(node)} reads {self.view.ndim - 2}-dimensional maps; only "
-                            "two-dimensional maps are supported, insert an axis of size 1")
-        ordered = is_ordered(self.view)
-        if ordered and not self.layers and not self._normalized:
-            self.input_shape = self.shape = (channels, height, width)
-            self.gain, self.offset = np.ones(channels), np.zeros(channels)
-        if not ordered or self.shape != (channels, height, width):
-            raise UserError(f"{where(node)} reads a transposed or reshaped map; export the network "
-                            "with channels first (NCHW)")
-        return self.shape
-
-    @property
-    def _normalized(self) -> bool:
-        """Whether a normalization of the input was taken."""
-        return bool((self.gain != 1).any() or (self.offset != 0).any())
-
-    def _set_map(self, layer: FloatLayer, channels: int) -> None:
-        """Append a layer whose result has ``channels`` channels; the view shows it unchanged."""
-        self.shape = (channels, *layer.window.output_size(*self.shape[1:]))
-        self.view = np.arange(math.prod(self.shape)).reshape(1, *self.shape)
-        self.pads = NO_PADS
-        self.layers.append(layer)
-
     # -- layers ---------------------------------------------------------------------------------
     def convolution(self, node: NodeProto) -> None:
         """Conv."""
@@ -156,16 +123,27 @@ class _Walk:
         if weight.ndim != 4:
             raise UserError(f"{where(node)} is a {weight.ndim - 2}-dimensional convolution; only "
                             "two-dimensional ones are supported, insert an axis of size 1")
-        shape, values = self.map_shape(node), attributes(node)
+        (shape, order), values = self.map_shape(node), attributes(node)
         groups = values.get("group", 1)
         if shape[0] != weight.shape[1] * groups or len(weight) % groups:
             raise UserError(f"{where(node)} has weights of shape {weight.shape} and {groups} "
                             f"groups for {shape[0]} input channels; export it again")
         weight = spread_kernel(node, weight, values.get("dilations", [1, 1]))
         bias = self.constant(node, 2, np.zeros(len(weight)))
-        window = window_of(node, values, weight.shape[2:], shape[1:], self.pads)
-        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0], window,
-                                weight, bias, groups, None), len(weight))
+        window = window_of(node, values, weight.shape[2:], shape[1:], self.now.pads)
+        kept = None
+        if not is_ordered(order):           # the channels of the map are in another order
+            place = np.argsort(order)
+            if groups == 1:
+                weight = weight[:, place]
+            elif groups == len(weight) == shape[0]:
+                weight, bias, kept = weight[place], bias[place], order
+            else:
+                raise UserError(f"{where(node)} reads groups of channels that were moved; only "
+                                "dense and depthwise convolutions can follow such a move")
+        self.append_windowed(FloatConv(node.name or node.output[0], (self.now.tensor,),
+                                       node.output[0], window, weight, bias, groups, None),
+                             len(weight), kept)
 
     def gemm(self, node: NodeProto) -> None:
         """Gemm: the convolution whose kernel is the whole map."""
@@ -187,26 +165,26 @@ class _Walk:
 
     def _fully_connected(self, node: NodeProto, matrix: np.ndarray, bias: np.ndarray) -> None:
         """Append the layer with ``matrix`` (O, features) of the current view's order."""
-        if self.view.ndim != 2:
-            raise UserError(f"{where(node)} reads {self.view.ndim} axes; flatten them to (batch, "
+        view = self.now.view
+        if view.ndim != 2:
+            raise UserError(f"{where(node)} reads {view.ndim} axes; flatten them to (batch, "
                             "features) first")
-        if matrix.shape[1] != self.view.size:
+        if matrix.shape[1] != view.size:
             raise UserError(f"{where(node)} has weights for {matrix.shape[1]} features, and its "
-                            f"data has {self.view.size}; export it again")
-        if not self.layers and not self._normalized:
-            self.input_shape = self.shape = (self.view.size, 1, 1)
-            self.gain, self.offset = np.ones(self.view.size), np.zeros(self.view.size)
+                            f"data has {view.size}; export it again")
+        if self.at_input():
+            self.reshape_input((view.size, 1, 1))
         weight = np.empty_like(matrix)
-        weight[:, self.view[0]] = matrix
-        window = Window(self.shape[1:])
-        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0], window,
-                                weight.reshape(len(matrix), *self.shape), bias.copy(), 1, None),
-                      len(matrix))
-        self.view = self.view.reshape(1, -1)
+        weight[:, view[0]] = matrix
+        self.append_windowed(
+            FloatConv(node.name or node.output[0], (self.now.tensor,), node.output[0],
+                      self.window_of_map(), weight.reshape(len(matrix), *self.now.shape),
+                      bias.copy(), 1, None), len(matrix))
+        self.set(view=self.now.view.reshape(1, -1))
 
     def pool(self, node: NodeProto) -> None:
         """AveragePool and MaxPool."""
-        shape, values = self.map_shape(node), attributes(node)
+        (shape, order), values = self.map_shape(node), attributes(node)
         kernel = tuple(values["kernel_shape"])
         if len(kernel) != 2 or len([name for name in node.output if name]) > 1:
             raise UserError(f"{where(node)} is not a plain two-dimensional pool; only those are "
@@ -215,45 +193,47 @@ class _Walk:
         if any(step != 1 for step in values.get("dilations", [1, 1])):
             raise UserError(f"{where(node)} has dilations {values['dilations']}; only dilation 1 "
                             "is supported in pools")
-        if any(self.pads) and not average and not self._non_negative:
+        if any(self.now.pads) and not average and not self.non_negative(self.now.tensor):
             raise UserError(f"{where(node)} takes the maximum of a Pad's zeros and signed values; "
                             "put the padding into the pool or a ReLU before it")
-        window = window_of(node, values, kernel, shape[1:], self.pads)
-        if average and any(np.subtract(window.pads, self.pads)) \
+        window = window_of(node, values, kernel, shape[1:], self.now.pads)
+        if average and any(np.subtract(window.pads, self.now.pads)) \
                 and not values.get("count_include_pad", 0):
             raise UserError(f"{where(node)} has padding that its mean leaves out "
                             "(count_include_pad=0); set count_include_pad=1 or pool without "
                             "padding")
-        self._pool(node, FloatAveragePool if average else FloatMaxPool, window)
+        self._pool(node, FloatAveragePool if average else FloatMaxPool, window, order)
 
     def global_pool(self, node: NodeProto) -> None:
         """GlobalAveragePool and GlobalMaxPool."""
         kind = FloatAveragePool if node.op_type == "GlobalAveragePool" else FloatMaxPool
-        self._pool(node, kind, Window(self.map_shape(node)[1:]))
+        shape, order = self.map_shape(node)
+        self._pool(node, kind, Window(shape[1:]), order)
 
     def reduce_mean(self, node: NodeProto) -> None:
         """ReduceMean over rows and columns, in whatever layout they are."""
-        values, view, given = attributes(node), self.view, axes_of(node, self.constants)
+        values, view, given = attributes(node), self.now.view, axes_of(node, self.constants)
         axes = [axis % view.ndim for axis in (range(view.ndim) if given is None else given)]
         kept = [axis for axis in range(view.ndim) if axis not in axes]
-        channel = view.transpose(kept + axes) // math.prod(self.shape[1:])
+        size = math.prod(self.now.shape[1:])
+        channel = view.transpose(kept + axes) // size
         channel = channel.reshape(*[view.shape[axis] for axis in kept], -1)
-        if channel.shape[-1] != math.prod(self.shape[1:]) or 0 in axes \
+        if channel.shape[-1] != size or 0 in axes \
                 or not (channel == channel[..., :1]).all():
             raise UserError(f"{where(node)} takes a mean over axes {axes}; only a mean over rows "
                             "and columns is supported")
         result = channel[..., 0]
         if values.get("keepdims", 1):
             result = np.expand_dims(result, tuple(axes))
-        self._pool(node, FloatAveragePool, Window(self.shape[1:]))
-        self.view = result
+        self._pool(node, FloatAveragePool, self.window_of_map(), None)
+        self.set(view=result)
 
-    def _pool(self, node: NodeProto, kind: type[FloatLayer], window: Window) -> None:
+    def _pool(self, node: NodeProto, kind: type[FloatWindowed], window: Window,
+              order: np.ndarray | None) -> None:
         """Append a pool, unless its window is a single value."""
-        if window == Window((1, 1)):
-            return
-        self._set_map(kind(node.name or node.output[0], self.tensor, node.output[0], window),
-                      self.shape[0])
+        if window != Window((1, 1)):
+            self.append_windowed(kind(node.name or node.output[0], (self.now.tensor,),
+                                      node.output[0], window), self.now.shape[0], order)
 
     def pad(self, node: NodeProto) -> None:
         """Pad with zeros: waits for the convolution or pool that takes it."""
@@ -264,7 +244,7 @@ class _Walk:
             raise UserError(f"{where(node)} pads with something other than zero; only zero padding "
                             "is supported")
         extra = pad_node_pads(node, [int(size) for size in self.constant(node, 1)])
-        self.pads = tuple(int(size) for size in np.add(self.pads, extra))   # type: ignore
+        self.set(pads=tuple(int(size) for size in np.add(self.now.pads, extra)))
 
     # -- fused into the layer before --------------------------------------------------------------
     def normalization(self, node: NodeProto) -> None:
@@ -281,7 +261,7 @@ class _Walk:
             raise UserError(f"{where(node)} divides by a variance and an epsilon of 0; export it "
                             "with an epsilon")
         scale = gamma / deviation
-        sizes = (1, -1) + (1,) * (self.view.ndim - 2)
+        sizes = (1, -1) + (1,) * (self.now.view.ndim - 2)
         self._affine(node, scale.reshape(sizes), (beta - mean * scale).reshape(sizes))
 
     def arithmetic(self, node: NodeProto) -> None:
@@ -301,28 +281,31 @@ class _Walk:
     def _affine(self, node: NodeProto, scale: np.ndarray, offset: np.ndarray) -> None:
         """Multiply the view by ``scale`` and add ``offset``; both broadcast to the view."""
         gain, shift = self._per_channel(node, scale), self._per_channel(node, offset)
-        last = self.layers[-1] if self.layers else None
-        if last is None:
+        index = self.open_layer()
+        last = None if index is None else self.layers[index]
+        if self.now.tensor == self.graph.input and not self.now.shared:
             if any(gain == 0):
                 raise UserError(f"{where(node)} multiplies an input channel by 0; remove the "
                                 "channel")
             self.gain, self.offset = self.gain * gain, self.offset * gain + shift
-        elif isinstance(last, FloatConv) and last.activation is None:
-            self.layers[-1] = replace(last, output=node.output[0], bias=last.bias * gain + shift,
-                                      weight=last.weight * gain[:, None, None, None])
+        elif index is not None and isinstance(last, FloatConv) and last.activation is None:
+            self.change_layer(index, replace(
+                last, output=node.output[0], bias=last.bias * gain + shift,
+                weight=last.weight * gain[:, None, None, None]))
         else:
             self._channelwise(node, gain, shift, None)
 
     def _per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
         """``value``, broadcast to the view, as one number per channel of the map, (C,)."""
+        view = self.now.view
         try:
-            spread = np.broadcast_to(value, self.view.shape)
+            spread = np.broadcast_to(value, view.shape)
         except ValueError as error:
             raise UserError(f"{where(node)} has a constant of shape {value.shape} for data of "
-                            f"shape {self.view.shape}; it must not add axes") from error
-        flat = np.empty(self.view.size)
-        flat[self.view.ravel()] = spread.ravel()
-        channels = flat.reshape(self.shape[0], -1)
+                            f"shape {view.shape}; it must not add axes") from error
+        flat = np.empty(view.size)
+        flat[view.ravel()] = spread.ravel()
+        channels = flat.reshape(self.now.shape[0], -1)
         if not (channels == channels[:, :1]).all():
             raise UserError(f"{where(node)} has a constant that differs within a channel; only one "
                             "number per channel is supported")
@@ -331,11 +314,12 @@ class _Walk:
     def _channelwise(self, node: NodeProto, gain: np.ndarray, offset: np.ndarray,
                      activation: Activation) -> None:
         """Append a 1x1 depthwise convolution, for what no layer before it can take in."""
-        view = self.view
-        self._set_map(FloatConv(node.name or node.output[0], self.tensor, node.output[0],
-                                Window((1, 1)), gain.reshape(-1, 1, 1, 1), offset, len(gain),
-                                activation), len(gain))
-        self.view = view
+        view = self.now.view
+        self.append_windowed(
+            FloatConv(node.name or node.output[0], (self.now.tensor,), node.output[0],
+                      Window((1, 1)), gain.reshape(-1, 1, 1, 1), offset, len(gain), activation),
+            len(gain))
+        self.set(view=view)
 
     def clip(self, node: NodeProto) -> None:
         """Relu and Clip(0, cap)."""
@@ -348,16 +332,33 @@ class _Walk:
             if low != 0 or not high > 0:
                 raise UserError(f"{where(node)} clips to {low:g}..{high:g}; only a lower limit of "
                                 "0 and a positive upper limit are supported")
-        last = self.layers[-1] if self.layers else None
-        if high == math.inf and self._non_negative:
+        if high == math.inf and self.non_negative(self.now.tensor):
             return
         activation: Activation = "relu" if high == math.inf else high
-        if isinstance(last, FloatConv):
-            cap = min(high, float(last.caps.min()))
-            self.layers[-1] = replace(last, output=node.output[0],
-                                      activation="relu" if cap == math.inf else cap)
+        index = self.open_layer()
+        last = None if index is None else self.layers[index]
+        if index is not None and isinstance(last, FloatConv | FloatAdd):
+            cap = min(high, float(cap_of(last.activation)))
+            self.change_layer(index, replace(last, output=node.output[0],
+                                             activation="relu" if cap == math.inf else cap))
         else:
-            channels = self.shape[0]
+            channels = self.now.shape[0]
+            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
+
+    def leaky(self, node: NodeProto) -> None:
+        """LeakyRelu; its slope must not be negative."""
+        slope = float(attributes(node).get("alpha", 0.01))
+        if slope < 0:
+            raise UserError(f"{where(node)} has a negative slope ({slope:g}); only slopes of 0 or "
+                            "more are supported")
+        if slope == 1 or self.non_negative(self.now.tensor):
+            return
+        activation: Activation = Leaky(slope) if slope else "relu"
+        index, channels = self.open_layer(), self.now.shape[0]
+        last = None if index is None else self.layers[index]
+        if index is not None and isinstance(last, FloatConv) and last.activation is None:
+            self.change_layer(index, replace(last, output=node.output[0], activation=activation))
+        else:
             self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
 
     def _limit(self, node: NodeProto, index: int, default: float) -> float:
@@ -368,23 +369,17 @@ class _Walk:
                             "with fixed limits")
         return float(np.asarray(self.constants[name]).item()) if name else default
 
-    @property
-    def _non_negative(self) -> bool:
-        """Whether the current values are known to be 0 or more."""
-        for layer in reversed(self.layers):
-            if isinstance(layer, FloatConv):
-                return is_rectified(layer.activation)
-        return False
-
 
 #: Operators that pass their input on in a trained network.
 KEEPING = ("Cast", "Dropout", "Identity")
 #: Operators that take a Pad before them into their own padding.
 TAKING_PADS = ("Conv", "AveragePool", "MaxPool", "Pad")
 HANDLERS = {
-    "Add": _Walk.arithmetic, "AveragePool": _Walk.pool, "BatchNormalization": _Walk.normalization,
-    "Clip": _Walk.clip, "Conv": _Walk.convolution, "Div": _Walk.arithmetic, "Gemm": _Walk.gemm,
-    "GlobalAveragePool": _Walk.global_pool, "GlobalMaxPool": _Walk.global_pool,
-    "MatMul": _Walk.matmul, "MaxPool": _Walk.pool, "Mul": _Walk.arithmetic, "Pad": _Walk.pad,
-    "ReduceMean": _Walk.reduce_mean, "Relu": _Walk.clip, "Sub": _Walk.arithmetic,
+    "Add": _Import.arithmetic, "AveragePool": _Import.pool,
+    "BatchNormalization": _Import.normalization, "Clip": _Import.clip,
+    "Conv": _Import.convolution, "Div": _Import.arithmetic, "Gemm": _Import.gemm,
+    "GlobalAveragePool": _Import.global_pool, "GlobalMaxPool": _Import.global_pool,
+    "LeakyRelu": _Import.leaky, "MatMul": _Import.matmul, "MaxPool": _Import.pool,
+    "Mul": _Import.arithmetic, "Pad": _Import.pad, "ReduceMean": _Import.reduce_mean,
+    "Relu": _Import.clip, "Sub": _Import.arithmetic,
 }

@@ -15,7 +15,7 @@ from ref.run import quantize_input
 from .calibrate import Calibration
 from .dyadic import input_ratio
 from .evaluate import evaluate, real_input
-from .graph import FloatNetwork
+from .graph import FloatNetwork, FloatWindowed
 from .layers import Quantized
 
 #: Bits of the network's input.
@@ -32,7 +32,7 @@ def make_input(network: FloatNetwork, calibration: Calibration, data: Data
     signed 8-bit integers unless all are 0 or more; their range is the one of `CANDIDATES` whose
     rounding and clipping change the float network's result least on the calibration data (one
     large coefficient of a keyword spotter's features would otherwise coarsen all others).
-    Raises `UserError` when the first layer pads with a zero that no input integer stands for.
+    Raises `UserError` when a layer pads it with a zero that no input integer stands for.
     """
     kind = np.iinfo(calibration.dtype)
     natural = kind.bits == INPUT_BITS
@@ -77,9 +77,10 @@ def _as_quantized(network: FloatNetwork, calibration: Calibration, rule: Input, 
     step = tensor.scale * network.input_gain
     zero = rule.x_zero_point * ratio - network.input_offset / step
     outside = np.abs(np.clip(np.rint(zero), tensor.lo, tensor.hi) - zero) > 1
-    first = network.layers[0]
-    if outside.any() and any(first.window.pads):
-        raise UserError(f"layer {first.name!r} pads the input with zero, which is integer "
+    padding = next((layer for layer in network.readers(network.input)
+                    if isinstance(layer, FloatWindowed) and any(layer.window.pads)), None)
+    if outside.any() and padding is not None:
+        raise UserError(f"layer {padding.name!r} pads the input with zero, which is integer "
                         f"{zero[outside][0]:g} of the input's {tensor.lo}..{tensor.hi}; store x "
                         "with a zero point inside")
     mean = (statistics.mean * ratio - zero) * step

@@ -14,17 +14,34 @@ from ref.bounds import (
 )
 from ref.errors import UserError
 from ref.model import (
+    BLOCK,
+    MULTIPLIER_BITS,
+    Add,
     AveragePool2d,
+    Concat,
     Conv2d,
     Layer,
     MaxPool2d,
     Requantization,
+    SpaceToDepth,
     Tensor,
 )
 
 from .calibrate import Statistics
-from .dyadic import LARGEST_RATIO, requantizer_ratio
-from .graph import FloatAveragePool, FloatConv, FloatLayer, FloatMaxPool
+from .dyadic import LARGEST_RATIO, requantizer_ratio, sum_ratios
+from .graph import (
+    Activation,
+    FloatAdd,
+    FloatAveragePool,
+    FloatConcat,
+    FloatConv,
+    FloatLayer,
+    FloatMaxPool,
+    FloatSpaceToDepth,
+    Leaky,
+    cap_of,
+    is_rectified,
+)
 from .presets import Settings
 from .weights import round_weights, weight_steps
 
@@ -67,20 +84,31 @@ class Target:
     statistics: Statistics                  # balanced units
 
 
-def quantize_layer(layer: FloatLayer, source: Quantized, target: Target, settings: Settings
+def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings
                    ) -> tuple[Layer, Quantized]:
     """The integer layer of a float layer of the balanced network, and its result.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
-        return _convolution(layer, source, target, settings)
+        return _convolution(layer, sources[0], target, settings)
     if isinstance(layer, FloatAveragePool):
-        return _average_pool(layer, source, target)
+        return _average_pool(layer, sources[0], target)
+    if isinstance(layer, FloatAdd):
+        return _sum(layer, sources, target)
+    step, zero = (np.concatenate([getattr(source, name) for source in sources])
+                  for name in ("step", "zero"))
+    made: Layer
     if isinstance(layer, FloatMaxPool):
-        made = MaxPool2d(layer.name, (layer.input,), layer.output, layer.window)
-        return made, _result(made, source, target, source.step, source.tensor.signed)
-    raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+        made = MaxPool2d(layer.name, layer.inputs, layer.output, layer.window)
+    elif isinstance(layer, FloatConcat):
+        made = Concat(layer.name, layer.inputs, layer.output)
+    elif isinstance(layer, FloatSpaceToDepth):
+        made = SpaceToDepth(layer.name, layer.inputs, layer.output)
+        step, zero = np.tile(step, BLOCK ** 2), np.tile(zero, BLOCK ** 2)
+    else:
+        raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+    return made, _result(made, sources, target, step, sources[0].tensor.signed, zero)
 
 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings
@@ -114,7 +142,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         bias = np.rint(bias)
         lows, highs = accumulator_bounds(integers.astype(np.int64), np.zeros(len(bias)),
                                          *source.bounds, padded, layer.groups)
-        if not target.signed:       # a channel that is always 0 needs no bias beyond making it so
+        if is_rectified(layer.activation):  # an always-0 channel needs no more bias than for that
             bias = np.maximum(bias, -highs)
         lows, highs = lows + bias, highs + bias
         reach = np.maximum(np.maximum(highs + 1, -lows), np.abs(bias) + 1)
@@ -128,13 +156,26 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         raise UserError(f"the accumulator of layer {layer.name!r} (channel "
                         f"{int(reach.argmax())}) reaches {reach.max():.3g}, beyond "
                         f"{ACCUMULATOR_BITS} bits; use fewer weight or activation bits")
-    lo, hi = _limits(target, layer, step)
+    lo, hi = _limits(target, layer.activation, step)
+    negative = None
+    if isinstance(layer.activation, Leaky):
+        negative = np.minimum(np.rint(layer.activation.slope * multiplier),
+                              (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
     whole = integers.astype(np.int8), bias.astype(np.int64)
     made = Conv2d(
-        layer.name, (layer.input,), layer.output, whole[0], bits, layer.window, layer.groups,
-        pad_value, Requantization(whole[1], multiplier, shift, lo, hi),
+        layer.name, layer.inputs, layer.output, whole[0], bits, layer.window, layer.groups,
+        pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups))
-    return made, _result(made, source, target, step, target.signed)
+    return made, _result(made, [source], target, step, target.signed)
+
+
+def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add, Quantized]:
+    """Each operand's multiplier is its step over the result's, as closely as one shift allows."""
+    steps = np.array([source.step for source in sources])
+    multiplier, shift, step = sum_ratios(steps, target.step, target.shared)
+    lo, hi = _limits(target, layer.activation, step)
+    made = Add(layer.name, layer.inputs, layer.output, multiplier, shift, lo, hi)
+    return made, _result(made, sources, target, step, target.signed)
 
 
 def _units(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
@@ -162,7 +203,7 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
     multiplier, shift = requantizer_ratio(wanted)
     step = source.step / size / (multiplier * 2.0 ** -shift)
     zeros = np.zeros(len(step), np.int64)
-    lo, hi = _limits(target, layer, step)
+    lo, hi = _limits(target, None, step)
     requantization = Requantization(zeros, multiplier, shift, lo, hi)
     ones = np.ones((len(step), 1, *layer.window.kernel), np.int8)
     padded = zeros if any(layer.window.pads) else None
@@ -171,28 +212,27 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
         raise UserError(f"the accumulator of layer {layer.name!r} needs {proof.bits} bits, beyond "
                         f"{ACCUMULATOR_BITS}; use a smaller pooling window or fewer activation "
                         "bits")
-    made = AveragePool2d(layer.name, (layer.input,), layer.output, layer.window, requantization,
+    made = AveragePool2d(layer.name, layer.inputs, layer.output, layer.window, requantization,
                          proof)
-    return made, _result(made, source, target, step, source.tensor.signed)
+    return made, _result(made, [source], target, step, target.signed)
 
 
-def _limits(target: Target, layer: FloatLayer, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clip bounds per channel: the type's own, and a capped activation's cap."""
-    lo = -(1 << (target.bits - 1)) if target.signed else 0
+def _limits(target: Target, activation: Activation, step: np.ndarray
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Clip bounds per channel: the type's own, or those of a rectifier and of its cap."""
+    lo = -(1 << (target.bits - 1)) if target.signed and not is_rectified(activation) else 0
     hi = (1 << (target.bits - int(target.signed))) - 1
-    caps = layer.caps if isinstance(layer, FloatConv) else np.full(len(step), np.inf)
-    upper = np.clip(np.rint(np.minimum(caps / step, hi)), lo, hi)
+    upper = np.clip(np.rint(np.minimum(cap_of(activation) / step, hi)), lo, hi)
     return np.full(len(step), lo, np.int64), upper.astype(np.int64)
 
 
-def _result(layer: Layer, source: Quantized, target: Target, step: np.ndarray, signed: bool
-            ) -> Quantized:
-    """The layer's result, its scale in the original network's units."""
+def _result(layer: Layer, sources: list[Quantized], target: Target, step: np.ndarray, signed: bool,
+            zero: np.ndarray | None = None) -> Quantized:
+    """The layer's result, its scale in the original network's units; ``zero`` is 0 unless given."""
     scale = step / target.factor
     if (scale == scale[0]).all():
         scale = np.array(scale[0])
     tensor = Tensor(target.name, target.shape, target.bits, signed, scale)
     statistics = target.statistics
-    zero = source.zero if isinstance(layer, MaxPool2d) else np.zeros(len(step))
-    return Quantized(tensor, step, zero, statistics.mean, statistics.square,
-                     layer_bounds(layer, source.bounds))
+    return Quantized(tensor, step, np.zeros(len(step)) if zero is None else zero, statistics.mean,
+                     statistics.square, layer_bounds(layer, *(one.bounds for one in sources)))

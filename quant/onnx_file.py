@@ -18,10 +18,12 @@ from ref.errors import UserError
 OLDEST_OPSET = 11
 #: Operators the import understands when they act on data (`quant.import_onnx`).
 OPERATORS = frozenset({
-    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Conv", "Div", "Dropout", "Flatten",
-    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LogSoftmax", "MatMul", "MaxPool",
-    "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Softmax", "Squeeze", "Sub",
-    "Transpose", "Unsqueeze"})
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Dropout",
+    "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LogSoftmax",
+    "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Slice", "Softmax",
+    "SpaceToDepth", "Squeeze", "Sub", "Transpose", "Unsqueeze"})
+#: Those that may take more than one input from data.
+JOINING = ("Add", "Concat")
 #: Operators that give other results each time; they are no constants even without inputs.
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform")
 #: Types of a network's real input.
@@ -82,7 +84,7 @@ def read_graph(path: str | Path) -> OnnxGraph:
             kept.append(node)
     for node in kept:
         _check_operator(node)
-    _check_chain(kept, inputs[0].name, graph.output[0].name)
+    _check_joins(kept, inputs[0].name)
     return OnnxGraph(Path(path).stem, opset, inputs[0].name, shape, graph.output[0].name,
                      tuple(kept), constants)
 
@@ -223,20 +225,11 @@ def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, t
     return True
 
 
-def _check_chain(nodes: list[NodeProto], source: str, output: str) -> None:
-    """Refuse branches: every tensor that depends on data has one reader or is the output."""
-    readers: dict[str, list[NodeProto]] = {}
+def _check_joins(nodes: list[NodeProto], source: str) -> None:
+    """Refuse operators other than `JOINING` that take more than one input from data."""
     made = {source} | {name for node in nodes for name in node.output}
     for node in nodes:
         data = [name for name in node.input if name in made]
-        if len(data) > 1:
+        if len(data) > 1 and node.op_type not in JOINING:
             raise UserError(f"{where(node)} joins {len(data)} branches ({', '.join(data)}); only "
-                            "networks that are a chain of layers are supported, remove the branch")
-        for name in data:
-            readers.setdefault(name, []).append(node)
-    for name, users in readers.items():
-        if len(users) > 1 or name == output:
-            users_named = " and ".join([where(node) for node in users]
-                                       + ["the output"] * (name == output))
-            raise UserError(f"tensor {name!r} branches to {users_named}; only networks that are a "
-                            "chain of layers are supported, remove the branch")
+                            f"{' and '.join(JOINING)} can join branches, replace it")

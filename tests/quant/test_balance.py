@@ -121,7 +121,7 @@ def test_predicted_error_follows_the_measured_one():
     statistics = Statistics(value.min(0), value.max(0), value.mean(0), (value ** 2).mean(0),
                             np.zeros((16, 1)))
     def convolution(name, weight):
-        return FloatConv(name, name, name + "_out", Window((1, 1)), weight[:, :, None, None],
+        return FloatConv(name, (name,), name + "_out", Window((1, 1)), weight[:, :, None, None],
                          np.zeros(len(weight)), 1, "relu")
 
     edge = Edge(statistics, convolution("a", first), convolution("b", second), np.ones(12),

@@ -37,6 +37,27 @@ REFUSED = {
     "dilation": (lambda: Graph(("N", 3, 40, 40)).conv(4, 3, 3, dilations=[8, 8]),
                  r"Conv 'conv0' has dilations \[8, 8\], which spread its kernel to 17x17; at most "
                  r"15 rows and columns are supported"),
+    "transposed convolution": (
+        lambda: start().add("ConvTranspose", np.ones((4, 2, 2, 2))),
+        r"ConvTranspose 'convtranspose1' is an unsupported operator; replace it by supported ones "
+        r"\(.*\) or cut the network there"),
+    "part of a map": (
+        lambda: start().add("Slice", np.array([0]), np.array([2]), np.array([1])).conv(3, 2),
+        r"Conv 'conv2' reads a part of a map \(Slice\); only slices that a Concat joins to "
+        r"space-to-depth are supported"),
+    "part of a map at the end": (
+        lambda: start().add("Slice", np.array([0]), np.array([2]), np.array([1])),
+        r"the output 'slice1_out' is padded, cut or transposed after its last layer; cut the "
+        r"network before that"),
+    "channels moved between groups": (
+        lambda: start().add("Reshape", np.array([0, 2, 2, 8, 8])).add(
+            "Transpose", perm=[0, 2, 1, 3, 4]).add("Reshape", np.array([0, 4, 8, 8])).conv(
+                4, 4, group=2),
+        r"Conv 'conv4' reads groups of channels that were moved; only dense and depthwise "
+        r"convolutions can follow such a move"),
+    "negative slope": (lambda: start().add("LeakyRelu", alpha=-0.5),
+                       r"LeakyRelu 'leakyrelu1' has a negative slope \(-0\.5\); only slopes of 0 "
+                       r"or more are supported"),
     "clip": (lambda: start().add("Clip", -1.0, 1.0),
              r"Clip 'clip1' clips to -1\.\.1; only a lower limit of 0 and a positive upper limit "
              r"are supported"),
@@ -55,8 +76,8 @@ REFUSED = {
                        r"Conv 'conv2' reads a transposed or reshaped map; export the network with "
                        r"channels first \(NCHW\)"),
     "transposed output": (lambda: start().add("Transpose", perm=[0, 2, 3, 1]),
-                          r"the output 'transpose1_out' is padded or transposed after its last "
-                          r"layer; cut the network before that"),
+                          r"the output 'transpose1_out' is padded, cut or transposed after its "
+                          r"last layer; cut the network before that"),
     "constant within a channel": (
         lambda: start().add("Add", np.arange(8.0)),
         r"Add 'add1' has a constant that differs within a channel; only one number per channel is "
@@ -101,22 +122,47 @@ def refuse(model, tmp_path, sentence):
     assert re.fullmatch(sentence, str(error.value))
 
 
-def test_residual_sum(tmp_path):
+def two_branches(op, **attributes):
+    """Two convolutions of 4 and 5 channels of one map, joined."""
     graph = start().add("Relu")
-    graph.nodes.append(helper.make_node("Add", [graph.last, "conv0_out"], ["sum"], name="residual"))
+    source = graph.last
+    names = []
+    for channels in (4, 5):
+        graph.last = source
+        names.append(graph.conv(channels, 4).last)
+    graph.nodes.append(helper.make_node(op, names, ["end"], name="end", **attributes))
+    return graph
+
+
+def test_branches_that_cannot_be_joined(tmp_path):
+    refuse(two_branches("Concat", axis=0).model(), tmp_path, r".* do not fit together: .*")
+    graph = start().add("Relu")
+    graph.nodes.append(helper.make_node("Mul", [graph.last, "conv0_out"], ["end"], name="gate"))
     refuse(graph.model(), tmp_path,
-           r"Add 'residual' joins 2 branches \(relu1_out, conv0_out\); only networks that are a "
-           r"chain of layers are supported, remove the branch")
+           r"Mul 'gate' joins 2 branches \(relu1_out, conv0_out\); only Add and Concat can join "
+           r"branches, replace it")
+    graph = start()
+    graph.nodes.append(helper.make_node("Concat", [graph.last, graph.last], ["end"], axis=2,
+                                        name="tall"))
+    refuse(graph.model(), tmp_path, r"Concat 'tall' joins along axis 2; only channels \(axis 1\) "
+                                    r"can be joined")
+    graph = start().add("GlobalAveragePool")
+    graph.nodes.append(helper.make_node("Add", [graph.last, "conv0_out"], ["end"], name="spread"))
+    refuse(graph.model(), tmp_path,
+           r"Add 'spread' adds maps of shapes \(4, 1, 1\) and \(4, 8, 8\) or of different layouts; "
+           r"only maps of one shape and layout can be added")
+    graph = start()
+    graph.nodes.append(helper.make_node(
+        "Concat", [graph.last, graph.constant(np.ones((1, 4, 8, 8)))], ["end"], axis=1, name="end"))
+    graph.shape = (1, 3, 8, 8)
+    refuse(graph.model(), tmp_path, r"Concat 'end' joins data and a constant; only data can be "
+                                    r"joined")
 
 
-def test_two_readers(tmp_path):
-    model = start().add("Relu").model()
-    model.graph.node.append(helper.make_node("Relu", ["relu1_out"], ["second"], name="second"))
-    model.graph.node.append(helper.make_node("Concat", ["relu1_out"], ["third"], axis=1,
-                                             name="third"))
-    model.graph.node.append(helper.make_node("Mul", ["second", "third"], ["end"], name="end"))
-    model.graph.output[0].name = "end"
-    refuse(model, tmp_path, r"Concat 'third' is an unsupported operator; .*")
+def test_softmax_in_a_branch(tmp_path):
+    graph = start().add("Softmax")
+    graph.nodes.append(helper.make_node("Add", [graph.last, "conv0_out"], ["end"], name="end"))
+    refuse(graph.model(), tmp_path, r"Softmax 'softmax1' is not at the end of the network; .*")
 
 
 def test_training_mode(tmp_path):

@@ -1,0 +1,65 @@
+"""What is asked of every tensor before rounding: width, sign and steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ref.model import Tensor
+
+from .balance import Balanced
+from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatMaxPool, FloatNetwork
+from .layers import Target
+from .presets import Settings
+from .ranges import channel_ranges, tensor_range
+
+#: Range of the class scores over the calibrated one, so that none saturates and ties with another.
+SCORE_MARGIN = 1.1
+
+
+def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict[str, Target]:
+    """The target of every layer's result by tensor name; ``source`` is the network's input.
+
+    Tensors that maxima, concatenations and squares to channels connect have one sign and, unless
+    all that reads them takes channels apart, one step.
+    """
+    network, calibration = balanced.network, balanced.calibration
+    shapes, groups = network.shapes(), network.linked(PASSING)
+    targets: dict[str, Target] = {}
+    for layer in network.layers:
+        statistics, group = calibration.tensors[layer.output], groups[layer.output]
+        signed = any(network.signed(name, source.signed) for name in group)
+        last = layer.output == network.output
+        bits = settings.activation_bits
+        if isinstance(layer, FloatMaxPool):
+            bits = targets[layer.input].bits if layer.input in targets else source.bits
+        elif last and not isinstance(layer, PASSING):
+            bits = 8
+        largest = (1 << (bits - int(signed))) - 1
+        channels = len(statistics.lo)
+        if last:
+            reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
+            step = np.full(channels, SCORE_MARGIN * reach / largest)
+        elif _takes_channels_apart(network, group):
+            step = channel_ranges(statistics, calibration.method, bits) / largest
+        else:
+            made = [other.output for other in network.layers if other.output in group
+                    and not isinstance(other, PASSING)] or [layer.output]
+            step = np.full(channels, max(tensor_range(calibration.tensors[name],
+                                                      calibration.method, bits)
+                                         for name in made) / largest)
+        targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed, last, step,
+                                       balanced.factor(layer.output), statistics)
+    return targets
+
+
+def _takes_channels_apart(network: FloatNetwork, group: frozenset[str]) -> bool:
+    """Whether every reader of a group of tensors takes a step per channel at no cost.
+
+    An average pool that ends the network does not: its result has one step, its input's divided.
+    """
+    readers = [layer for layer in network.layers if group & set(layer.inputs)
+               and not isinstance(layer, PASSING)]
+    return network.output not in group and bool(readers) and all(
+        isinstance(layer, FloatAdd)
+        or (isinstance(layer, FloatAveragePool) and layer.output != network.output)
+        or (isinstance(layer, FloatConv) and layer.channelwise) for layer in readers)
