@@ -26,14 +26,15 @@ from ref.run import logits
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 DATA = ROOT / "build" / "data"
-#: Network name: (ONNX file, data set that expands into the DATA folder; None: beside the network).
+#: Network name: (ONNX file, data set, or set/variant, that expands into the DATA folder; None:
+#: beside the network).
 NETWORKS: dict[str, tuple[Path, str | None]] = {
     "digits": (ROOT / "models" / "digits" / "digits.onnx", None),
     "kws": (SHARED / "kws_dscnn" / "model.onnx", "kws"),
     "vww": (SHARED / "vww_mobilenetv1_025_96" / "model.onnx", "vww"),
     "vww_relu6": (SHARED / "vww_mobilenetv1_025_96" / "model_tinymaix_relu6.onnx", "vww"),
     "cifar10": (SHARED / "cifar10_mnv2" / "model.onnx", "cifar10"),
-    "resnet8": (SHARED / "cifar10_mnv2" / "mlperf_resnet8.onnx", "cifar10_resnet8"),
+    "resnet8": (SHARED / "cifar10_mnv2" / "mlperf_resnet8.onnx", "cifar10/resnet8"),
     "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
 }
 
@@ -43,12 +44,13 @@ def data_file(network: str, split: str) -> Path:
     path, dataset = NETWORKS[network]
     if dataset is None:
         return path.parent / f"{split}.npz"
-    expanded = DATA / f"{dataset}_{split}.npz"
+    expanded = DATA / f"{dataset.replace('/', '_')}_{split}.npz"
     if not expanded.exists():
         if not SHARED.is_dir():
             raise UserError(f"{network} needs the data folder {SHARED}, which does not exist; "
                             "name only networks of this repository (digits)")
-        subprocess.run([sys.executable, SHARED / "expand.py", DATA, dataset], check=True)
+        subprocess.run([sys.executable, SHARED / "expand.py", DATA, dataset.split("/")[0]],
+                       check=True)
     return expanded
 
 

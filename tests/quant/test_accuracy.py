@@ -6,7 +6,8 @@ from bench import accuracy
 
 
 @pytest.mark.parametrize(("network", "lost"), [("kws", 0.3), ("vww", 0.7), ("vww_relu6", 0.7),
-                                               ("mnist", 0.5)])
+                                               ("mnist", 0.5), ("cifar10", 0.5),
+                                               ("resnet8", 0.8)])
 @pytest.mark.long
 def test_shared_networks(tmp_path, monkeypatch, network, lost):
     if not accuracy.SHARED.is_dir():
