@@ -148,7 +148,8 @@ def measured_accuracy(request: Request, model: Model, test: Data | None,
         result["samples"] = len(test)
         result["integer"] = percent_right(logits(model, test.x), labels)
         if not request.quantized:
-            (scores,) = run_float(request.network, test.real()).values()
+            (scores,) = run_float(
+                request.network, test.reshaped(model.input.shape).real()).values()
             result["float"] = percent_right(scores.reshape(len(test), -1), labels)
         float_text = "" if result["float"] is None else f"float {result['float']:.2f} %, "
         tell(f"{float_text}integer {result['integer']:.2f} % of {len(test)} test samples")

@@ -41,8 +41,6 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
         raise UserError(
             f"{data.source}'s samples have shape {shape}, and the network {network.name!r} takes "
             f"{network.own_input_shape}; store x with the network's own input shape")
-    reshaped = Data(data.x.reshape(-1, *network.input_shape), None, data.x_scale,
-                    data.x_zero_point)
     if data.x_scale.size > 1 or data.x_zero_point.size > 1:
         channels = network.input_shape[0]
         for name in ("x_scale", "x_zero_point"):
@@ -50,7 +48,7 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
                 raise UserError(f"{data.source}'s {name} has {getattr(data, name).size} entries, "
                                 f"and the network's input has {channels} channels; give one "
                                 "of each")
-    return reshaped.real(dtype)
+    return data.reshaped(network.input_shape).real(dtype)
 
 
 def evaluate_tensors(network: FloatNetwork, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

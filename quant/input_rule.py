@@ -58,7 +58,7 @@ def _rule(network: FloatNetwork, calibration: Calibration, step: float, signed: 
     """The rule and tensor of an input whose integer stands for about ``step`` data integers."""
     multiplier, shift = input_ratio(step)
     rule = Input(network.input, calibration.dtype, multiplier, shift, calibration.x_scale,
-                 calibration.x_zero_point)
+                 calibration.x_zero_point, network.own_input_shape)
     scale = np.asarray(calibration.x_scale / math.ldexp(multiplier, -shift))
     return rule, Tensor(network.input, network.input_shape, INPUT_BITS, signed, scale)
 

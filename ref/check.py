@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .bounds import accumulator_bounds, layer_operands, propagate, signed_bits
@@ -77,6 +79,9 @@ def _check_input(model: Model) -> None:
     _require(1 <= rule.multiplier < 1 << MULTIPLIER_BITS, where,
              f"has multiplier {rule.multiplier}, outside 1..{(1 << MULTIPLIER_BITS) - 1}")
     _require(0 <= rule.shift <= max(SHIFTS), where, f"has shift {rule.shift}, outside 0..28")
+    _require(len(rule.shape) > 0 and min(rule.shape) >= 1
+             and math.prod(rule.shape) == math.prod(model.input_tensor.shape), where,
+             f"has samples of shape {rule.shape} for a map of {model.input_tensor.shape}")
     channels = model.input_tensor.shape[0]
     _check_real(where, "x_scale", rule.x_scale, channels)
     _check_real(where, "x_zero_point", rule.x_zero_point, channels)

@@ -47,7 +47,7 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     Raises `UserError` when the data do not fit the model or the float network does not run.
     """
     check_data(data, model)
-    data = data.head(samples)
+    data = data.head(samples).reshaped(model.input.shape)
     differ = _Differences(model)
     float_output, float_names = float_values(float_path) if float_path is not None else ("", set())
     errors = {layer.output: _LayerError() for layer in model.layers if layer.output in float_names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,10 @@ class Data:
         labels = None if self.y is None else self.y[:samples]
         return Data(self.x[:samples], labels, self.x_scale, self.x_zero_point, self.source)
 
+    def reshaped(self, shape: tuple[int, ...]) -> Data:
+        """The same samples with another ``shape`` each."""
+        return replace(self, x=self.x.reshape(-1, *shape))
+
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.x)
@@ -83,10 +87,9 @@ def load_data(path: str | Path) -> Data:
 
 def check_data(data: Data, model: Model) -> None:
     """Raise `UserError` unless ``data`` is what ``model`` was made for: shape, dtype and scale."""
-    wanted = model.input_tensor.shape
-    if not has_sample_shape(data.x.shape[1:], wanted):
+    if not is_sample_shape(data.x.shape[1:], model):
         raise UserError(f"{data.source}'s samples have shape {data.x.shape[1:]}, and the network "
-                        f"{model.name!r} takes {wanted}; use data of that shape")
+                        f"{model.name!r} takes {model.input.shape}; use data of that shape")
     if data.x.dtype.name != model.input.dtype:
         raise UserError(f"{data.source}'s x is {data.x.dtype.name}, and the network "
                         f"{model.name!r} was quantized for {model.input.dtype}; store x as "
@@ -107,12 +110,16 @@ def class_labels(data: Data, model: Model) -> np.ndarray | None:
     return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
 
 
+def is_sample_shape(shape: tuple[int, ...], model: Model) -> bool:
+    """Whether samples of ``shape`` are the network's own, or mean the map that it reads."""
+    return shape == model.input.shape or has_sample_shape(shape, model.input_tensor.shape)
+
+
 def has_sample_shape(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> bool:
     """Whether samples of ``shape`` mean the feature map ``wanted``, (C, H, W).
 
     Axes of 1 may be left out: ``(C,)`` and ``(C, H)`` lack trailing axes, ``(H, W)`` the single
-    channel. A vector (C, 1, 1) takes any shape of C values: a network that begins by flattening an
-    image takes images.
+    channel. A vector (C, 1, 1) takes any shape of C values.
     """
     channels, height, width = wanted
     return (shape == wanted or (height == width == 1 and math.prod(shape) == channels)

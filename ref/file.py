@@ -32,7 +32,7 @@ from .npz import read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 2
+VERSION = 3
 
 _HEADER = "model"
 
@@ -55,7 +55,8 @@ def save_model(model: Model, path: str | Path) -> None:
         "version": VERSION,
         "name": model.name,
         "input": {"tensor": model.input.tensor, "dtype": model.input.dtype,
-                  "multiplier": model.input.multiplier, "shift": model.input.shift},
+                  "multiplier": model.input.multiplier, "shift": model.input.shift,
+                  "shape": list(model.input.shape)},
         "tensors": [{"name": tensor.name, "shape": list(tensor.shape), "bits": tensor.bits,
                      "signed": tensor.signed} for tensor in model.tensors.values()],
         "layers": layers,
@@ -143,7 +144,8 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     return Model(
         name=str(header["name"]),
         input=Input(rule["tensor"], str(rule["dtype"]), int(rule["multiplier"]), int(rule["shift"]),
-                    arrays["input.x_scale"], arrays["input.x_zero_point"]),
+                    arrays["input.x_scale"], arrays["input.x_zero_point"],
+                    tuple(map(int, rule["shape"]))),
         tensors=tensors,
         layers=tuple(_build_layer(entry, f"layer.{index}.", arrays)
                      for index, entry in enumerate(header["layers"])),

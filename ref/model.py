@@ -62,6 +62,7 @@ class Input:
     shift: int                              # 0 .. 28
     x_scale: np.ndarray                     # () or (channels,), float64
     x_zero_point: np.ndarray                # () or (channels,), float64
+    shape: tuple[int, ...]                  # of one sample of x: the float network's own, batch off
 
 
 @dataclass(frozen=True)

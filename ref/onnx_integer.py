@@ -42,8 +42,8 @@ _SPATIAL = (2, 3)
 def integer_onnx(model: Model) -> onnx.ModelProto:
     """The model as an ONNX graph of integer operators.
 
-    Its input has the name of the model's input tensor, the data file's integer type and the shape
-    (N, C, H, W), or (N, C) for a 1x1 map. Its output has the name of the last tensor, the type int8
+    Its input has the name of the model's input tensor, the data file's integer type and shape, with
+    any number of samples (`Input.shape`). Its output has the name of the last tensor, the type int8
     or uint8 and the shape (N, O, rows, columns), or (N, O) for a 1x1 map. Every feature map appears
     under its tensor's name; the integer input under `rounded_input`. Multiplied by
     ``metadata_props["output_scale"]`` (JSON: a number, or a list with one per channel) the output
@@ -66,7 +66,7 @@ def integer_onnx(model: Model) -> onnx.ModelProto:
         helper.make_graph(
             graph.nodes, model.name or "network",
             [helper.make_tensor_value_info(source.name, _onnx_type(model.input.dtype),
-                                           _graph_shape(source))],
+                                           ["N", *model.input.shape])],
             [helper.make_tensor_value_info(result.name, _onnx_type(_storage(result)),
                                            _graph_shape(result))],
             graph.initializers),
@@ -137,9 +137,9 @@ def _add_input(graph: _Graph, model: Model) -> None:
     """From the data file's integers to the network's integer input."""
     tensor, rule = model.input_tensor, model.input
     value, output = tensor.name, rounded_input(model)
-    if tensor.shape[1:] == (1, 1):
+    if rule.shape != tensor.shape:
         value = graph.node("Reshape", [value, graph.constant(f"{output}/shape",
-                                                             [0, tensor.shape[0], 1, 1])],
+                                                             [0, *tensor.shape])],
                            f"{output}/map")
     limits = np.iinfo(rule.dtype)
     if (rule.multiplier, rule.shift) == (1, 0) and tensor.lo <= limits.min and (
@@ -307,6 +307,6 @@ def _onnx_type(dtype: str) -> int:
 
 
 def _graph_shape(tensor: Tensor) -> list[int | str]:
-    """Shape of a graph input or output: any number of samples; a 1x1 map is a vector."""
+    """Shape of the graph's output: any number of samples; a 1x1 map is a vector."""
     channels, height, width = tensor.shape
     return ["N", channels] if (height, width) == (1, 1) else ["N", channels, height, width]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .data import has_sample_shape
+from .data import is_sample_shape
 from .errors import UserError
 from .model import Add, AveragePool2d, Concat, Conv2d, Layer, MaxPool2d, Model, SpaceToDepth
 from .ops import add, average_pool2d, conv2d, max_pool2d, requantize, space_to_depth
@@ -19,13 +19,13 @@ WORKING_MEMORY = 32 << 20
 def quantize_input(model: Model, x: np.ndarray) -> np.ndarray:
     """The network's integer input, int64 (N, C, H, W), from the integers ``x`` of a data file.
 
-    ``x`` is (N, ...) with a shape that `has_sample_shape` takes. Raises `UserError` otherwise.
+    ``x`` is (N, ...) with a shape that `is_sample_shape` takes. Raises `UserError` otherwise.
     """
     tensor, rule = model.input_tensor, model.input
-    if x.dtype.kind not in "iu" or not has_sample_shape(x.shape[1:], tensor.shape):
+    if x.dtype.kind not in "iu" or not is_sample_shape(x.shape[1:], model):
         raise UserError(f"the input is {x.dtype.name} of shape {x.shape}; the network "
                         f"{model.name!r} takes integers of shape (samples, "
-                        f"{', '.join(map(str, tensor.shape))})")
+                        f"{', '.join(map(str, rule.shape))})")
     scaled = x.astype(np.int64).reshape(-1, *tensor.shape) * rule.multiplier
     if rule.shift:
         scaled = (scaled + (1 << (rule.shift - 1))) >> rule.shift

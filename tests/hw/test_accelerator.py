@@ -114,7 +114,8 @@ def witness_network(signed, accumulator_bits):
     layer = Conv2d("layer", ("input",), "output", weight, 8, Window((1, 1)), 1,
                    np.zeros(inputs, np.int64), rule, proof)
     model = Model("witness", Input("input", "int8" if signed else "uint8", 1, 0, np.array(1.0),
-                                   np.array(0.0)), {"input": source, "output": target}, (layer,))
+                                   np.array(0.0), source.shape),
+                  {"input": source, "output": target}, (layer,))
     check_model(model)
     assert proof.bits == accumulator_bits
     return model

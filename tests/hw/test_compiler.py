@@ -43,7 +43,8 @@ def convolution(shape=(6, 5, 7), outputs=6, window=None, depthwise=False, signed
                    np.zeros(inputs, np.int64), rule,
                    accumulator_proof(weight, rule.bias, *bounds, None, groups))
     return Model("small", Input("input", "int8" if signed else "uint8", 1, 0, np.array(1.0),
-                                np.array(0.0)), {"input": source, "output": target}, (layer,))
+                                np.array(0.0), source.shape),
+                 {"input": source, "output": target}, (layer,))
 
 
 def with_layer(model, **changes):
@@ -86,12 +87,15 @@ def test_accumulator_too_wide():
 
 
 def test_padding_that_differs():
-    """Within one word every channel has its own padding; beyond it all must be the same."""
-    pads = np.array([1, 2, 3, 4])
-    wide = np.array([1, 2, 3, 4, 1, 2])
-    compile_program(with_layer(convolution((4, 3, 3), 4), pad_value=pads), CONFIG)
-    compile_program(with_layer(convolution((6, 3, 3), 4), pad_value=wide * 0 + 7), CONFIG)
-    assert sentence(with_layer(convolution((6, 3, 3), 4), pad_value=wide)) == (
+    """Within one word every channel has its own padding; beyond it all that is used is the same."""
+    def padded(channels, values, window):
+        return with_layer(convolution((channels, 3, 3), 4, window=window), pad_value=values)
+
+    wide, pads = np.array([1, 2, 3, 4, 1, 2]), Window((3, 3), pads=(1, 1, 1, 1))
+    compile_program(padded(4, wide[:4], pads), CONFIG)
+    compile_program(padded(6, wide * 0 + 7, pads), CONFIG)
+    compile_program(padded(6, wide, Window((3, 3))), CONFIG)
+    assert sentence(padded(6, wide, pads)) == (
         "layer conv: padding differs between channels beyond the first 4; "
         "give the input one zero point")
 

@@ -61,7 +61,8 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
         excess = min(max(np.iinfo(dtype).bits - source.bits, 0), max(SHIFTS))
         input_shift = int(rng.integers(excess, min(max(SHIFTS), excess + MULTIPLIER_BITS - 2) + 1))
         multiplier = int(rng.integers(1, 2 << (input_shift - excess)))
-    rule = Input("input", dtype, multiplier, input_shift, np.array(0.5), np.array(0.0))
+    rule = Input("input", dtype, multiplier, input_shift, np.array(0.5), np.array(0.0),
+                 source.shape[:1] if source.shape[1:] == (1, 1) else source.shape)
     tensors, chain, bounds = {"input": source}, [], {"input": input_bounds(rule, source)}
     count = int(rng.integers(1, 5)) if layers is None else layers
     for index in range(count + int(fully_connected)):

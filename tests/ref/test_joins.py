@@ -43,7 +43,7 @@ def sum_model(**changes):
     source, result = tensor("x", (1, 2, 2)), tensor("y", (1, 2, 2))
     layer = Add("sum", ("x", "x"), "y", constants([1024], [512]), 16, constants(0),
                 constants(255))
-    return Model("sum", Input("x", "uint8", 1, 0, np.array(0.5), np.array(0.0)),
+    return Model("sum", Input("x", "uint8", 1, 0, np.array(0.5), np.array(0.0), source.shape),
                  {"x": source, "y": result}, (replace(layer, **changes),))
 
 
@@ -114,7 +114,7 @@ def test_broken_sums_are_named(changes, sentence):
 def joined(layer, result):
     """A model of one layer that keeps integers."""
     source = tensor("x", (2, 2, 3))
-    return Model("joined", Input("x", "uint8", 1, 0, np.array(0.5), np.array(0.0)),
+    return Model("joined", Input("x", "uint8", 1, 0, np.array(0.5), np.array(0.0), source.shape),
                  {"x": source, "y": result}, (layer,))
 
 
