@@ -24,7 +24,9 @@ CONFIG = EngineConfig(channels=2, pixels=1, requantizers=1, tape_depth=256, acti
                       single_port=True)
 #: What a command line of ours does, without the rest of the build.
 COMMAND = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)   # ignored under nohup
 from boards import BOARDS
 from hw.bitstream import build_bitstream
 from ref.errors import run_command
@@ -157,7 +159,7 @@ def test_interrupted_build_ends_its_tool_and_goes_on_later(flow, number):
     while "nextpnr-ice40" not in ran(flow) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    _, message = process.communicate(timeout=10)          # the tool would sleep longer
+    _, message = process.communicate(timeout=20)          # the tool would sleep longer
     assert (process.returncode, message) == (130, "interrupted; nothing half-written was kept\n")
     assert ran(flow) == ["yosys", "nextpnr-ice40"]
     assert not list((flow.folder / "tmp").iterdir())

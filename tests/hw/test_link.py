@@ -16,7 +16,7 @@ TIMEOUT = 64
 
 def config(channels=4, **changes):
     return EngineConfig(**{
-        "channels": channels, "pixels": 3, "requantizers": 2, "tape_depth": 300,
+        "channels": channels, "pixels": 3, "requantizers": max(channels // 8, 2), "tape_depth": 300,
         "activation_depth": 100, "single_port": True} | changes)
 
 
@@ -96,7 +96,7 @@ INFO = encode_request(Command.INFO)
 
 
 def info_answer(channels=4):
-    return encode_response(Status.OK, bytes([1, channels, 3, 2])
+    return encode_response(Status.OK, bytes([1, channels, 3, max(channels // 8, 2)])
                            + config(channels).digest().to_bytes(4, "little"))
 
 
