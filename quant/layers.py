@@ -42,6 +42,7 @@ from .graph import (
     cap_of,
     is_rectified,
 )
+from .greedy import Moments
 from .presets import Settings
 from .weights import round_weights, weight_steps
 
@@ -84,14 +85,16 @@ class Target:
     statistics: Statistics                  # balanced units
 
 
-def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings
-                   ) -> tuple[Layer, Quantized]:
+def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings,
+                   moments: Moments | None = None) -> tuple[Layer, Quantized]:
     """The integer layer of a float layer of the balanced network, and its result.
+
+    With ``moments`` of a convolution's inputs its weights are rounded greedily.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
-        return _convolution(layer, sources[0], target, settings)
+        return _convolution(layer, sources[0], target, settings, moments)
     if isinstance(layer, FloatAveragePool):
         return _average_pool(layer, sources[0], target)
     if isinstance(layer, FloatAdd):
@@ -111,8 +114,8 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
     return made, _result(made, sources, target, step, sources[0].tensor.signed, zero)
 
 
-def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings
-                 ) -> tuple[Conv2d, Quantized]:
+def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
+                 moments: Moments | None) -> tuple[Conv2d, Quantized]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof."""
     bits = settings.weight_bits
     inputs = layer.input_of_output                              # (O, I / groups)
@@ -133,12 +136,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     for _ in range(ATTEMPTS):
         multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
         unit = multiplier * 2.0 ** -shift * step                # the realized one
-        integers = round_weights(weight, unit, bits)
-        bias = layer.bias / unit - np.einsum("oi,oi->o", integers.sum(axis=(2, 3)),
-                                             source.zero[inputs])
-        if settings.bias_correction:
-            lost = (weight / unit[:, None, None, None] - integers).sum(axis=(2, 3))
-            bias += np.einsum("oi,oi->o", lost, (source.mean / source.step)[inputs])
+        integers, bias = _rounded(weight, unit, layer, source, settings, moments)
         bias = np.rint(bias)
         lows, highs = accumulator_bounds(integers.astype(np.int64), np.zeros(len(bias)),
                                          *source.bounds, padded, layer.groups)
@@ -176,6 +174,22 @@ def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add
     lo, hi = _limits(target, layer.activation, step)
     made = Add(layer.name, layer.inputs, layer.output, multiplier, shift, lo, hi)
     return made, _result(made, sources, target, step, target.signed)
+
+
+def _rounded(weight: np.ndarray, unit: np.ndarray, layer: FloatConv, source: Quantized,
+             settings: Settings, moments: Moments | None) -> tuple[np.ndarray, np.ndarray]:
+    """Integers of ``weight`` (O, ...), which holds the input's steps; the bias unrounded, (O,)."""
+    if moments is not None:
+        integers = moments.round(weight, unit, settings.weight_bits)
+        return integers, layer.bias / unit + moments.bias(weight, integers, unit)
+    integers = round_weights(weight, unit, settings.weight_bits)
+    inputs = layer.input_of_output
+    bias = layer.bias / unit - np.einsum("oi,oi->o", integers.sum(axis=(2, 3)),
+                                         source.zero[inputs])
+    if settings.bias_correction:
+        lost = (weight / unit[:, None, None, None] - integers).sum(axis=(2, 3))
+        bias += np.einsum("oi,oi->o", lost, (source.mean / source.step)[inputs])
+    return integers, bias
 
 
 def _units(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,

@@ -10,6 +10,9 @@ from ref.errors import UserError
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
 
+#: How weights become integers: each alone, or greedily on the calibration data.
+ROUNDINGS = ("nearest", "greedy")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,19 +24,27 @@ class Settings:
     transfer: float | Literal["search"] = 0.2   # TAIT's exponent t, 0..1 (see balance.py)
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
+    rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
 
     def __post_init__(self) -> None:
         """Refuse values nothing is defined for with `UserError`."""
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
+        if self.rounding not in ROUNDINGS:
+            raise UserError(f"the rounding {self.rounding!r} is unknown; use one of "
+                            f"{', '.join(ROUNDINGS)}")
         if self.transfer != "search" and not (
                 isinstance(self.transfer, float | int) and 0 <= self.transfer <= 1):
             raise UserError(f"the transfer exponent t is {self.transfer}; choose it between 0 and "
                             "1, or \"search\"")
 
 
-PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6, 5, 4)}
+#: Greedy rounding from this many weight bits down: at 8 bits nearest rounding is as good or better.
+GREEDY_BITS = 6
+PRESETS = {f"w{bits}a8": Settings(weight_bits=bits,
+                                  rounding="greedy" if bits <= GREEDY_BITS else "nearest")
+           for bits in (8, 6, 5, 4)}
 
 
 def find_preset(name: str) -> Settings:

@@ -21,6 +21,7 @@ from .input_rule import make_input
 from .layers import quantize_layer
 from .presets import PRESETS, Settings, find_preset
 from .targets import find_targets
+from .trace import Trace
 
 
 def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarray,
@@ -47,11 +48,17 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     rule, source = make_input(network, calibration, data)
     made, layers = {source.tensor.name: source}, []
     targets = find_targets(balanced, source.tensor, settings)
+    trace = (Trace(balanced.network, data, rule, source) if settings.rounding == "greedy"
+             else None)
     for layer in balanced.network.layers:
-        integer, result = quantize_layer(layer, [made[name] for name in layer.inputs],
-                                         targets[layer.output], settings)
+        sources = [made[name] for name in layer.inputs]
+        moments = (trace.moments(layer, sources[0]) if trace and isinstance(layer, FloatConv)
+                   else None)
+        integer, result = quantize_layer(layer, sources, targets[layer.output], settings, moments)
         layers.append(integer)
         made[result.tensor.name] = result
+        if trace:
+            trace.advance(layer, integer)
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
                 "balance": balance_report(calibration, balanced),
                 "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}

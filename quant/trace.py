@@ -1,0 +1,93 @@
+"""Calibration samples on their way through the float network and the integer one being made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ref.data import Data
+from ref.model import Input, Layer, Model
+from ref.run import quantize_input, run_layer
+
+from .evaluate import batches, evaluate_layer, real_input
+from .graph import FloatConv, FloatLayer, FloatNetwork
+from .greedy import Moments
+from .layers import Quantized
+
+#: Calibration samples that are followed.
+SAMPLES = 200
+#: Positions of the windows that moments are taken over, over all samples.
+POSITIONS = 8192
+
+
+class Trace:
+    """Maps of the float and the integer network on the same samples, layer by layer.
+
+    ``real[name]`` is float32 (N, C, H, W) of the balanced network, ``integer[name]`` the integers.
+    """
+
+    def __init__(self, network: FloatNetwork, data: Data, rule: Input, source: Quantized) -> None:
+        self.network = network
+        few = replace(data, x=data.x[:SAMPLES], y=None)
+        real = (real_input(network, few) * network.input_gain.reshape(-1, 1, 1)
+                + network.input_offset.reshape(-1, 1, 1))
+        tensor = source.tensor
+        self.real = {tensor.name: real.astype(np.float32)}
+        model = Model("input", rule, {tensor.name: tensor}, ())
+        self.integer = {tensor.name: quantize_input(model, few.x).astype(np.int16)}
+
+    def advance(self, layer: FloatLayer, made: Layer) -> None:
+        """Run a layer in both networks; what no later layer reads is dropped."""
+        real, integer = [], []
+        for start, stop in self._batches():
+            real.append(evaluate_layer(layer, *(self.real[name][start:stop]
+                                                for name in layer.inputs)))
+            integer.append(run_layer(made, *(self.integer[name][start:stop].astype(np.int64)
+                                             for name in layer.inputs)).astype(np.int16))
+        self.real[layer.output] = np.concatenate(real)
+        self.integer[layer.output] = np.concatenate(integer)
+        done = self.network.layers.index(layer)
+        later = {name for rest in self.network.layers[done + 1:] for name in rest.inputs}
+        for name in set(self.real) - later:
+            del self.real[name], self.integer[name]
+
+    def moments(self, layer: FloatConv, source: Quantized) -> Moments:
+        """Moments of what the weights of ``layer`` meet, over `POSITIONS` windows."""
+        pad = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi)
+        integer = self._windows(layer, self.integer[layer.input], pad)
+        real = self._windows(layer, self.real[layer.input], np.zeros(len(pad)))
+        real = real / source.step[:, None]
+        samples, channels = integer.shape[:2]
+        count = layer.groups if not layer.channelwise else channels
+        # (groups, samples, weights of a row)
+        integer, real = (part.reshape(samples, count, -1).transpose(1, 0, 2)
+                         for part in (integer, real))
+        integer_mean, real_mean = integer.mean(axis=1), real.mean(axis=1)
+        integer, real = integer - integer_mean[:, None], real - real_mean[:, None]
+        return Moments(integer.transpose(0, 2, 1) @ integer / samples,
+                       real.transpose(0, 2, 1) @ integer / samples, integer_mean, real_mean,
+                       samples)
+
+    def _windows(self, layer: FloatConv, maps: np.ndarray, pad: np.ndarray) -> np.ndarray:
+        """What `POSITIONS` windows hold, float64 (positions, channels, taps)."""
+        top, left, bottom, right = layer.window.pads
+        samples, channels, height, width = maps.shape
+        padded = np.empty((samples, channels, height + top + bottom, width + left + right),
+                          maps.dtype)
+        padded[:] = pad[:, None, None]
+        padded[:, :, top:top + height, left:left + width] = maps
+        rows, columns = layer.window.output_size(height, width)
+        total = samples * rows * columns
+        chosen = np.arange(total) if total <= POSITIONS else np.sort(
+            np.random.default_rng(0).choice(total, POSITIONS, replace=False))
+        sample, row, column = np.unravel_index(chosen, (samples, rows, columns))
+        down, across = layer.window.stride
+        taps = [padded[sample, :, row * down + y, column * across + x]
+                for y in range(layer.window.kernel[0]) for x in range(layer.window.kernel[1])]
+        return np.stack(taps, axis=2).astype(np.float64)
+
+    def _batches(self) -> list[tuple[int, int]]:
+        """Ranges of samples small enough for memory."""
+        samples = len(next(iter(self.real.values())))
+        return list(batches(self.network, samples))

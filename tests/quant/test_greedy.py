@@ -1,0 +1,110 @@
+"""Greedy rounding: less error on the data than rounding each weight alone, and the exact mean."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from quant import PRESETS, Settings, quantize
+from quant.evaluate import evaluate, real_input
+from quant.greedy import BLOCK, Moments
+from quant.weights import round_weights
+from ref.errors import UserError
+from ref.run import logits, run_layers
+from tests.quant.networks import depthwise_network, image_data
+
+
+def correlated(samples, channels, groups=1, seed=0):
+    """Inputs (groups, samples, channels) that share a few causes, and are positive."""
+    random = np.random.default_rng(seed)
+    causes = random.normal(size=(groups, samples, max(2, channels // 4)))
+    mixed = causes @ random.normal(size=(groups, causes.shape[2], channels))
+    return np.maximum(20 * mixed + 5 * random.normal(size=mixed.shape), 0)
+
+
+def moments_of(integer, real):
+    mean, real_mean = integer.mean(axis=1), real.mean(axis=1)
+    a, b = integer - mean[:, None], real - real_mean[:, None]
+    return Moments(a.transpose(0, 2, 1) @ a / a.shape[1], b.transpose(0, 2, 1) @ a / a.shape[1],
+                   mean, real_mean, a.shape[1])
+
+
+@pytest.mark.parametrize(("groups", "fan_in", "rows"), [
+    (1, 2 * BLOCK + 9, 6), (1, 16, 6), (5, 9, 1), (3, 12, 2)])
+def test_sums_on_the_data_are_closer_than_with_nearest_rounding(groups, fan_in, rows):
+    random = np.random.default_rng(1)
+    x = correlated(4000, fan_in, groups)
+    weight = random.normal(size=(groups * rows, fan_in, 1, 1))
+    unit = np.abs(weight).max(axis=(1, 2, 3)) / 7
+    moments = moments_of(np.rint(x), x)
+
+    def error(integers):
+        difference = (weight - integers * unit[:, None, None, None]).reshape(groups, rows, fan_in)
+        sums = x @ difference.transpose(0, 2, 1)
+        return (sums - sums.mean(axis=1, keepdims=True)).var()
+
+    integers = moments.round(weight, unit, 4)
+    assert np.array_equal(integers, np.rint(integers)) and np.abs(integers).max() <= 7
+    assert error(integers) < 0.6 * error(round_weights(weight, unit, 4))
+
+
+def test_blocks_change_nothing(monkeypatch):
+    x = correlated(1000, 30)
+    weight = np.random.default_rng(2).normal(size=(4, 30, 1, 1))
+    moments, unit = moments_of(x, x), np.full(4, 0.3)
+    whole = moments.round(weight, unit, 4)
+    monkeypatch.setattr("quant.greedy.BLOCK", 7)
+    assert np.array_equal(moments.round(weight, unit, 4), whole)
+
+
+def test_uncorrelated_inputs_give_nearest_rounding():
+    weight = np.random.default_rng(3).normal(size=(4, 10, 1, 1))
+    unit = np.full(4, 0.3)
+    moments = Moments(np.eye(10)[None], np.eye(10)[None], np.zeros((1, 10)), np.zeros((1, 10)), 100)
+    assert np.array_equal(moments.round(weight, unit, 4), round_weights(weight, unit, 4))
+
+
+def test_weights_make_good_the_gain_that_the_inputs_lost():
+    x = np.random.default_rng(4).normal(size=(1, 10 ** 5, 6))
+    moments = moments_of(0.8 * x, x)
+    weight = np.full((1, 6, 1, 1), 4.0)
+    assert np.array_equal(moments.round(weight, np.ones(1), 8).ravel(), np.full(6, 5))
+
+
+def test_inputs_that_are_always_zero_do_no_harm():
+    zeros = np.zeros((2, 50, 9))
+    weight = np.random.default_rng(5).normal(size=(2, 1, 3, 3))
+    integers = moments_of(zeros, zeros).round(weight, np.array([0.3, 0.0]), 4)
+    assert np.isfinite(integers).all() and integers.shape == weight.shape
+
+
+def test_bias_makes_the_mean_that_of_the_float_layer(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    settings = Settings(weight_bits=4, rounding="greedy")
+    real = evaluate(network, real_input(network, data, np.float64))[:, :, 0, 0]
+    errors = {}
+    for rounding in ("nearest", "greedy"):
+        model = quantize(network, data, dataclasses.replace(settings, rounding=rounding))
+        found = logits(model, data.x) * model.output_tensor.scale
+        errors[rounding] = ((found - real) ** 2).mean(), np.abs((found - real).mean(axis=0)).max()
+    scale = model.output_tensor.scale
+    assert errors["greedy"][0] < 0.5 * errors["nearest"][0]
+    assert errors["greedy"][1] < 0.6 * scale            # the mean is right to a rounding
+
+
+def test_first_layer_with_an_offset_and_padding(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=None), image_data()
+    model = quantize(network, data, Settings(rounding="greedy"))
+    stem = network.layers[0].output
+    maps = run_layers(model, data.x)
+    real = evaluate(dataclasses.replace(network, layers=network.layers[:1]),
+                    real_input(network, data, np.float64))
+    found = maps[stem] * model.tensors[stem].scale.reshape(-1, 1, 1)
+    assert ((found - real) ** 2).sum() < 1e-4 * (real ** 2).sum()
+
+
+def test_presets_and_unknown_rounding():
+    assert {name: found.rounding for name, found in PRESETS.items()} == {
+        "w8a8": "nearest", "w6a8": "greedy", "w5a8": "greedy", "w4a8": "greedy"}
+    with pytest.raises(UserError, match="the rounding 'up' is unknown; use one of nearest, greedy"):
+        Settings(rounding="up")
