@@ -64,11 +64,12 @@ def test_uncorrelated_inputs_give_nearest_rounding():
     assert np.array_equal(moments.round(weight, unit, 4), round_weights(weight, unit, 4))
 
 
-def test_weights_make_good_the_gain_that_the_inputs_lost():
-    x = np.random.default_rng(4).normal(size=(1, 10 ** 5, 6))
-    moments = moments_of(0.8 * x, x)
-    weight = np.full((1, 6, 1, 1), 4.0)
-    assert np.array_equal(moments.round(weight, np.ones(1), 8).ravel(), np.full(6, 5))
+def test_weights_make_good_what_the_integer_network_did_to_its_inputs():
+    x = np.random.default_rng(4).normal(size=(1, 10 ** 5, 4))
+    mixing = np.eye(4) + np.array([[0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0.5, 0], [0, 0, 0, 0]])
+    weight = np.array([4.0, 3, 6, 2]).reshape(1, 4, 1, 1)
+    found = moments_of(x, x @ mixing).round(weight, np.ones(1), 8)
+    assert np.array_equal(found.ravel(), mixing @ weight.ravel())
 
 
 def test_inputs_that_are_always_zero_do_no_harm():
