@@ -36,7 +36,10 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
             bits = 8
         largest = (1 << (bits - int(signed))) - 1
         channels = len(statistics.lo)
-        if last:
+        boxes = last and isinstance(layer, FloatConv) and shapes[layer.output][1:] != (1, 1)
+        if boxes:       # channels of a detector's map stand for unlike things: each has its step
+            step = channel_ranges(statistics, "max", bits) * SCORE_MARGIN / largest
+        elif last:
             reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
             step = np.full(channels, SCORE_MARGIN * reach / largest)
         elif _takes_channels_apart(network, group):
@@ -47,7 +50,8 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
             step = np.full(channels, max(tensor_range(calibration.tensors[name],
                                                       calibration.method, bits)
                                          for name in made) / largest)
-        targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed, last, step,
+        targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed,
+                                       last and not boxes, step,
                                        balanced.factor(layer.output), statistics)
     return targets
 

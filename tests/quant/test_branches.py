@@ -233,3 +233,14 @@ def test_a_convolution_between_other_channels(tmp_path):
     model = quantize(network, data)
     real = evaluate(network, real_input(network, data))[:, :, 0, 0]
     assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 30
+
+
+def test_a_map_at_the_end_has_a_scale_per_channel(tmp_path):
+    """Coordinates and confidences of a detector: a small channel keeps its own resolution."""
+    graph = Graph(("N", 3, 12, 10)).conv(8, 3, 3).add("Relu").conv(4, 8)
+    graph.add("Mul", np.array([1.0, 10.0, 100.0, 3.0]).reshape(1, 4, 1, 1))
+    network, data = import_onnx(graph.save(tmp_path)), image_data()
+    model = quantize(network, data)
+    real = evaluate(network, real_input(network, data))
+    found = dequantized(model, network.output, run(model, data.x))
+    assert all(snr(real[:, channel], found[:, channel]) > 28 for channel in range(4))
