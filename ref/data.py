@@ -104,10 +104,11 @@ def check_data(data: Data, model: Model) -> None:
 
 
 def class_labels(data: Data, model: Model) -> np.ndarray | None:
-    """The class numbers (N,), or None when data or network do not have them."""
+    """The class numbers (N,), also of a column (N, 1); None when data or network have none."""
     if data.y is None or model.output_tensor.shape[1:] != (1, 1):
         return None
-    return data.y if data.y.ndim == 1 and data.y.dtype.kind in "iu" else None
+    labels = data.y[:, 0] if data.y.shape[1:] == (1,) else data.y
+    return labels if labels.ndim == 1 and labels.dtype.kind in "iu" else None
 
 
 def is_sample_shape(shape: tuple[int, ...], model: Model) -> bool:
@@ -129,8 +130,9 @@ def has_sample_shape(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> bo
 
 def _per_channel(arrays: dict[str, np.ndarray], name: str, default: float, x: np.ndarray,
                  path: str | Path) -> np.ndarray:
-    """The finite float64 array ``name``, () or (channels of x,)."""
+    """The finite float64 array ``name``, () or (channels of x,); an array (1,) is one number."""
     value = np.asarray(arrays.get(name, default))
+    value = value.reshape(()) if value.shape == (1,) else value
     if (value.dtype.kind not in "iuf" or value.shape not in ((), (x.shape[1],))
             or not np.isfinite(value).all()):
         raise UserError(f"{path}: {name} must be one finite number or one per channel "

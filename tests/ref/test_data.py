@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ref import Data, UserError, check_data, load_data
+from ref.data import class_labels
 from tests.ref.random_models import random_model
 
 X = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
@@ -36,6 +37,26 @@ def test_scale_and_zero_point_per_channel(tmp_path):
     assert data.head(1).y.tolist() == [1]
     with pytest.raises(UserError, match="at least one"):
         data.head(0)
+
+
+def test_a_single_entry_is_one_number_for_all_channels(tmp_path):
+    data = load_data(saved(tmp_path, x=X, x_scale=[0.5], x_zero_point=np.array([3])))
+    assert data.x_scale.shape == data.x_zero_point.shape == ()
+    assert data.x_scale == 0.5 and data.x_zero_point == 3
+
+
+def test_class_labels():
+    """Of a network of scores: whole numbers, as a row or a column."""
+    scores = random_model(np.random.default_rng(0), fully_connected=True)
+    assert scores.output_tensor.shape[1:] == (1, 1)
+    data = Data(X, np.array([1, 0]), np.ones(()), np.zeros(()))
+    for y in (data.y, data.y[:, None]):
+        assert class_labels(replace(data, y=y), scores).tolist() == [1, 0]
+    for y in (None, data.y.astype(float), np.eye(2, dtype=int)):
+        assert class_labels(replace(data, y=y), scores) is None
+    wide = replace(scores.output_tensor, shape=(2, 3, 1))
+    ending = replace(scores, tensors=scores.tensors | {wide.name: wide})
+    assert class_labels(data, ending) is None
 
 
 def test_byte_order_of_the_file_does_not_matter(tmp_path):
