@@ -1,7 +1,8 @@
 """Accuracy of quantized networks on all public test samples, into bench/results/accuracy.json.
 
-    python -m bench.accuracy [NETWORK ...] [--preset NAME ...]
+    python -m bench.accuracy [NETWORK ...] [--preset NAME ...] [--weight-scale channel|tensor]
 
+Results of other networks and settings stay in the file.
 Networks outside the repository come from ``../shared/data`` beside it, whose data are expanded into
 ``build/data`` once. Of equal class scores the first wins, for floats and for integers.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quant import import_onnx, quantize
+from quant import WEIGHT_SCALES, find_preset, import_onnx, quantize, with_weight_scale
 from quant.evaluate import evaluate, real_input
 from ref.atomic import write_atomically
 from ref.data import load_data
@@ -26,6 +27,7 @@ from ref.run import logits
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 DATA = ROOT / "build" / "data"
+RESULTS = ROOT / "bench" / "results" / "accuracy.json"
 #: Network name: (ONNX file, data set, or set/variant, that expands into the DATA folder; None:
 #: beside the network).
 NETWORKS: dict[str, tuple[Path, str | None]] = {
@@ -35,6 +37,8 @@ NETWORKS: dict[str, tuple[Path, str | None]] = {
     "vww_relu6": (SHARED / "vww_mobilenetv1_025_96" / "model_tinymaix_relu6.onnx", "vww"),
     "cifar10": (SHARED / "cifar10_mnv2" / "model.onnx", "cifar10"),
     "resnet8": (SHARED / "cifar10_mnv2" / "mlperf_resnet8.onnx", "cifar10/resnet8"),
+    "imagenet_128": (SHARED / "imagenet_mobilenetv1" / "model_025_128.onnx", "imagenet/128"),
+    "imagenet_224": (SHARED / "imagenet_mobilenetv1" / "model_075_224.onnx", "imagenet/224"),
     "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
 }
 
@@ -54,7 +58,8 @@ def data_file(network: str, split: str) -> Path:
     return expanded
 
 
-def measure(network: str, preset: str) -> dict[str, str | int | float]:
+def measure(network: str, preset: str, weight_scale: str = "channel"
+            ) -> dict[str, str | int | float]:
     """Float and integer accuracy in percent and how many samples change their label.
 
     ``gained`` and ``lost`` are the samples that only the integer or only the float network gets
@@ -65,11 +70,12 @@ def measure(network: str, preset: str) -> dict[str, str | int | float]:
     imported = import_onnx(path)
     scores = evaluate(imported, real_input(imported, test)).reshape(len(test), -1)
     expected = scores.argmax(axis=1)
-    found = logits(quantize(path, calib, preset), test.x).argmax(axis=1)
+    settings = with_weight_scale(find_preset(preset), weight_scale)
+    found = logits(quantize(path, calib, settings), test.x).argmax(axis=1)
     assert test.y is not None
     right, still_right = expected == test.y, found == test.y
     return {
-        "network": network, "preset": preset, "samples": len(test),
+        "network": network, "preset": preset, "weight_scale": weight_scale, "samples": len(test),
         "float": round(100 * float(right.mean()), 2),
         "integer": round(100 * float(still_right.mean()), 2),
         "gained": int((still_right & ~right).sum()), "lost": int((right & ~still_right).sum()),
@@ -77,22 +83,29 @@ def measure(network: str, preset: str) -> dict[str, str | int | float]:
     }
 
 
+def record(result: dict[str, str | int | float]) -> None:
+    """Print a result and put it into the results file, in the place of an older one like it."""
+    print(json.dumps(result), flush=True)
+    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    results = {(old["network"], old["preset"], old["weight_scale"]): old for old in stored}
+    results[result["network"], result["preset"], result["weight_scale"]] = result
+    text = json.dumps({"numpy": np.__version__, "results": list(results.values())}, indent=1) + "\n"
+    write_atomically(RESULTS, text.encode())
+
+
 def main(arguments: list[str]) -> int:
     """Measure and write the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--preset", nargs="+", default=["w8a8"])
+    parser.add_argument("--weight-scale", default="channel", choices=WEIGHT_SCALES)
     options = parser.parse_args(arguments)
     unknown = set(options.networks) - set(NETWORKS)
     if unknown:
         raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    results = []
     for network in options.networks or NETWORKS:
         for preset in options.preset:
-            results.append(measure(network, preset))
-            print(json.dumps(results[-1]), flush=True)
-    text = json.dumps({"numpy": np.__version__, "results": results}, indent=1) + "\n"
-    write_atomically(ROOT / "bench" / "results" / "accuracy.json", text.encode())
+            record(measure(network, preset, options.weight_scale))
     return 0
 
 

@@ -4,12 +4,13 @@ from .balance import Balanced, balance
 from .calibrate import Calibration, calibrate
 from .graph import FloatNetwork
 from .import_onnx import import_onnx
-from .presets import PRESETS, Settings, find_preset, with_weight_scale
+from .presets import PRESETS, WEIGHT_SCALES, Settings, find_preset, with_weight_scale
 from .prove import prove
 from .quantize import quantize
 
 __all__ = [
     "PRESETS",
+    "WEIGHT_SCALES",
     "Balanced",
     "Calibration",
     "FloatNetwork",

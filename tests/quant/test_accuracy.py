@@ -1,5 +1,7 @@
 """Accuracy of real networks; the data are not part of the repository."""
 
+import json
+
 import pytest
 
 from bench import accuracy
@@ -16,6 +18,27 @@ def test_shared_networks(tmp_path, monkeypatch, network, lost):
     monkeypatch.setattr(accuracy, "DATA", tmp_path)
     result = accuracy.measure(network, "w8a8")
     assert result["integer"] >= result["float"] - lost
+
+
+@pytest.mark.parametrize(("network", "preset", "weight_scale", "least"), [
+    ("kws", "w4a8", "channel", 91.2), ("vww_relu6", "w8a8", "tensor", 76.6),
+    ("imagenet_128", "w8a8", "channel", 43.3)])
+@pytest.mark.long
+def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_scale, least):
+    if not accuracy.SHARED.is_dir():
+        pytest.skip(f"no data folder {accuracy.SHARED}")
+    pytest.importorskip("PIL", reason="expanding the images needs Pillow")
+    monkeypatch.setattr(accuracy, "DATA", tmp_path)
+    assert accuracy.measure(network, preset, weight_scale)["integer"] >= least
+
+
+def test_record_replaces_only_the_same_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr(accuracy, "RESULTS", tmp_path / "accuracy.json")
+    one = {"network": "a", "preset": "w8a8", "weight_scale": "channel", "integer": 1.0}
+    for result in (one, one | {"weight_scale": "tensor"}, one | {"integer": 2.0}):
+        accuracy.record(result)
+    stored = json.loads(accuracy.RESULTS.read_text())["results"]
+    assert stored == [one | {"integer": 2.0}, one | {"weight_scale": "tensor"}]
 
 
 def test_bundled_digits():
