@@ -11,7 +11,7 @@ import numpy as np
 from ref.check import check_model
 from ref.data import Data, load_data
 from ref.errors import UserError
-from ref.model import Layer, Model, Window
+from ref.model import Conv2d, Layer, Model, Window
 
 from .balance import balance, balance_report
 from .calibrate import calibrate
@@ -22,6 +22,7 @@ from .layers import quantize_layer
 from .presets import PRESETS, Settings, find_preset
 from .targets import find_targets
 from .trace import Trace
+from .weight_errors import weight_errors
 
 
 def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarray,
@@ -47,6 +48,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     progress("quantize")
     rule, source = make_input(network, calibration, data)
     made, layers = {source.tensor.name: source}, []
+    errors: dict[str, dict[str, float]] = {}
     targets = find_targets(balanced, source.tensor, settings)
     trace = (Trace(balanced.network, data, rule, source) if settings.rounding == "greedy"
              else None)
@@ -57,10 +59,12 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
         integer, result = quantize_layer(layer, sources, targets[layer.output], settings, moments)
         layers.append(integer)
         made[result.tensor.name] = result
+        if isinstance(layer, FloatConv) and isinstance(integer, Conv2d):
+            errors[layer.name] = weight_errors(layer, integer, sources[0].step, result.step)
         if trace:
             trace.advance(layer, integer)
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
-                "balance": balance_report(calibration, balanced),
+                "balance": balance_report(calibration, balanced), "weight_errors": errors,
                 "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}
     tensors = {name: result.tensor for name, result in made.items()}
     made_layers: tuple[Layer, ...] = tuple(layers)
