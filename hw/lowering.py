@@ -76,7 +76,7 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
         return lower_max_pool(layer, source, target)
     if not isinstance(layer, (Conv2d, AveragePool2d)):
         raise UserError(f"layer {layer.name}: the engine does not run {type(layer).__name__} "
-                        "layers")
+                        "layers; replace it in the network")
     if layer.proof.bits > config.accumulator_bits:
         raise UserError(
             f"layer {layer.name} needs an accumulator of {layer.proof.bits} bits and the engine "

@@ -23,7 +23,8 @@ def test_layers_that_only_rearrange_or_join(kind):
         name = next((layer.name for layer in model.layers if isinstance(layer, KINDS[kind])), None)
         if name is None or not isinstance(model.layers[0], KINDS[kind]):
             continue
-        sentence = f"layer {name}: the engine does not run {KINDS[kind].__name__} layers"
+        sentence = (f"layer {name}: the engine does not run {KINDS[kind].__name__} layers; replace "
+                    "it in the network")
         with pytest.raises(UserError, match=re.escape(sentence)):
             compile_program(model, next(iter(CONFIGS.values())))
         return
