@@ -54,7 +54,8 @@ def build_bitstream(board: Board, config: EngineConfig,
     tools = find_tools(board.family)
     platform = board.platform()
     with tools.active():
-        plan = platform.prepare(Top(board, config), "top")
+        # Without source lines: an edited comment or another checkout is the same design.
+        plan = platform.prepare(Top(board, config), "top", emit_src=False)
     versions = [f"{tool.version} {tool.source}" for tool in tools]
     folder = cache_path("build", [plan.digest().hex(), *versions])
     folder.mkdir(exist_ok=True)

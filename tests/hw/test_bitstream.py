@@ -166,3 +166,10 @@ def test_interrupted_build_ends_its_tool_and_goes_on_later(flow, number):
     flow(yosys="exit 1")
     assert build().path.read_text() == "design\n"
     assert ran(flow) == ["nextpnr-ice40", "icepack"]
+
+
+def test_design_is_the_same_in_every_checkout(flow):
+    build()
+    folder, = (flow.folder / "cache" / "shiftwise").glob("*.build")
+    root = str(Path(__file__).parents[2])
+    assert not [file.name for file in folder.iterdir() if root in file.read_text(errors="replace")]
