@@ -26,8 +26,16 @@ def test_descriptions(error, sentence):
     assert describe(error) == sentence
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a terminal; a process started under nohup ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_a_command_in_order(capsys, number):
+def test_signals_end_a_command_in_order(capsys, interruptible, number):
     """What the command holds open is closed, and the handler is the old one afterwards."""
     before = signal.getsignal(signal.SIGTERM)
     closed = []
