@@ -43,6 +43,7 @@ def measure(name: str, console: Console) -> dict:
         "cycles": cycle_bar is None or report["cycles_per_inference"] <= cycle_bar,
         "accuracy": accuracy_bar is None or lost <= accuracy_bar,
     }
+    report["bitstream"] = Path(report["bitstream"]).name     # without this machine's folders
     return {key: value for key, value in report.items() if key != "critical_path"}
 
 

@@ -211,7 +211,8 @@ def make_report(request: Request, model: Model, program: Program, accuracy: dict
         "timing_met": bitstream.timing_met,
         "latency_ms": cycles / clock / 1e3, "inferences_per_s": clock * 1e6 / cycles,
         "resources": bitstream.resources,
-        "bitstream": f"{stem(request.network)}{request.board.bitstream_suffix}",
+        "bitstream": str(request.out.absolute()
+                         / f"{stem(request.network)}{request.board.bitstream_suffix}"),
         "tools": [{"name": tool.name, "version": tool.version, "source": tool.source,
                    "seconds": bitstream.seconds[tool.name]} for tool in bitstream.tools],
         "stages": progress.seconds,
@@ -231,7 +232,7 @@ def deliver(request: Request, model: Model, bitstream: Bitstream,
     """Write all files beside their places first, then move them there; returns the report."""
     with staging(request.out) as made:
         save_model(model, made / "network.q.npz")
-        write_atomically(made / report["bitstream"], bitstream.path.read_bytes())
+        write_atomically(made / Path(report["bitstream"]).name, bitstream.path.read_bytes())
         write_atomically(made / "report.json", json.dumps(report, indent=1).encode())
         write_atomically(made / "report.html", render(report).encode())
         for file in made.iterdir():
@@ -300,7 +301,7 @@ def main(arguments: list[str]) -> int:
                       highlight=False)
     console.print(f"  latency     {report['latency_ms']:.3f} ms, "
                   f"{report['inferences_per_s']:.0f} inferences per second", highlight=False)
-    for name in (report["bitstream"], "report.json", "report.html"):
+    for name in (Path(report["bitstream"]).name, "report.json", "report.html"):
         console.print(f"  {request.out / name}", highlight=False, soft_wrap=True)
     if not report["timing_met"]:
         print(f"error: the design reaches {report['fmax_mhz']} MHz and the board is clocked at "
