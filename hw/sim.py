@@ -18,6 +18,7 @@ from ref.errors import UserError, run_command
 from ref.file import load_model
 
 from .fit import fit_program
+from .report import counted
 from .simulate import ENGINES, make_engine, simulate
 
 #: Samples simulated when the user does not say.
@@ -66,7 +67,8 @@ def print_result(result: dict[str, Any], console: Console) -> None:
         table.add_row(layer["name"], f"{layer['cycles']:,}", f"{layer['predicted_cycles']:,}",
                       f"{layer['macs']:,}", str(layer["mismatches"]))
     console.print(table)
-    console.print(f"{result['samples']} samples, {result['mismatches']} mismatches, "
+    console.print(f"{counted(result['samples'], 'sample')}, "
+                  f"{counted(result['mismatches'], 'mismatch', 'mismatches')}, "
                   f"{result['cycles_per_inference']:,} cycles per inference, "
                   f"{result['mac_utilisation']:.1%} of {result['mac_units']} MAC units busy")
     if result["first_mismatch"]:

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     command.add_argument("--preset", default="w8a8", metavar="NAME", help=", ".join(PRESETS))
     command.add_argument("--weight-scale", choices=WEIGHT_SCALES,
                          help="one weight step per output channel (default) or per layer")
-    command.add_argument("--transfer", type=_transfer, metavar="T",
+    command.add_argument("--transfer", type=transfer_exponent, metavar="T",
                          help="TAIT's exponent, 0..1, or search (default: 0.2; search with "
                               "--weight-scale tensor)")
     command = commands.add_parser("export", help="integer model to another format")
@@ -64,9 +64,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _transfer(text: str) -> float | Literal["search"]:
-    """The value of ``--transfer``."""
-    return "search" if text == "search" else float(text)
+def transfer_exponent(text: str) -> float | Literal["search"]:
+    """The value of ``--transfer``; a usage error for anything but a number or "search"."""
+    if text == "search":
+        return "search"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or search, not {text}") from None
 
 
 def print_summary(model: Model, seconds: float, console: Console) -> None:

@@ -53,7 +53,7 @@ def test_engines(folder, capsys, engine):
     assert engine in ENGINES
     assert sim("--engine", engine, "--samples", "1") == 0
     check(engine, 1)
-    assert "1 samples, 0 mismatches" in " ".join(capsys.readouterr().out.split())
+    assert "1 sample, 0 mismatches" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_mismatch_is_exit_code_1(folder, monkeypatch, capsys):

@@ -74,6 +74,13 @@ def test_transfer_out_of_range(folder, capsys):
     assert "the transfer exponent t is 2.0; choose it" in capsys.readouterr().err
     assert not (folder / "small.q.npz").exists()
 
+
+def test_transfer_must_be_a_number(folder, capsys):
+    with pytest.raises(SystemExit):
+        quantize(folder, "--transfer", "much")
+    assert "--transfer: must be a number or search, not much" in capsys.readouterr().err
+
+
 def test_debug_keeps_the_traceback(folder):
     with pytest.raises(OSError):
         quantize(folder, "--debug", network="none.onnx")
