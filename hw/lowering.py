@@ -8,9 +8,7 @@ from ref.errors import UserError
 from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Tensor, Window
 
 from .config import EngineConfig
-
-#: Offset between a signed activation and the byte that stores it.
-STORED_OFFSET = 128
+from .program import STORED_OFFSET
 
 
 @dataclass(frozen=True)

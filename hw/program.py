@@ -6,6 +6,9 @@ import numpy as np
 
 from .config import EngineConfig
 
+#: Offset between a signed activation and the byte that stores it.
+STORED_OFFSET = 128
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -41,7 +44,7 @@ class Placement:
         order = (2, 1, 0) if self.transposed else (1, 2, 0)
         pixels = values.transpose(order).reshape(-1, self.shape[0])
         words = np.zeros((len(pixels), self.groups * self.channels), np.uint8)
-        words[:, :self.shape[0]] = pixels + (128 if self.signed else 0)
+        words[:, :self.shape[0]] = pixels + (STORED_OFFSET if self.signed else 0)
         return words.reshape(self.words, self.channels)
 
     def unpack(self, words: np.ndarray) -> np.ndarray:
@@ -50,7 +53,7 @@ class Placement:
         lines = (width, height) if self.transposed else (height, width)
         values = words.reshape(*lines, -1)[:, :, :count].astype(np.int64)
         order = (2, 1, 0) if self.transposed else (2, 0, 1)
-        return values.transpose(order) - (128 if self.signed else 0)
+        return values.transpose(order) - (STORED_OFFSET if self.signed else 0)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from ref.model import SHIFTS
 
+from .program import STORED_OFFSET
+
 
 def constants_layout() -> data.StructLayout:
     """One output channel's constants, eight bytes; ``hi`` is the upper clip bound as stored."""
@@ -68,7 +70,7 @@ class Requantizer(wiring.Component):
 
         stored = Signal(signed(len(half) + 1))
         hi = delay(m, self.constants.hi, self.latency - 1)
-        m.d.comb += stored.eq(((half + 1) >> 1) + Mux(self.signed_output, 128, 0))
+        m.d.comb += stored.eq(((half + 1) >> 1) + Mux(self.signed_output, STORED_OFFSET, 0))
         with m.If(stored < self.lo):
             m.d.sync += self.o.eq(self.lo)
         with m.Elif(stored > hi):

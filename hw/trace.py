@@ -1,12 +1,11 @@
 """What a simulated run leaves behind: every result word in order, and when each layer ended."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from .program import Placement, Program
+from .program import Placement
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,3 @@ class Engine(Protocol):
 
     def run(self, limit: int) -> Trace:
         """Run the program; raise `UserError` when it does not end within ``limit`` cycles."""
-
-
-#: Makes an engine for a configuration.
-EngineFactory = Callable[[Program], Engine]
