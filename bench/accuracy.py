@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from quant import WEIGHT_SCALES, find_preset, import_onnx, quantize, with_weight_scale
+from quant import WEIGHT_SCALES, find_preset, import_onnx, quantize, with_settings
 from quant.evaluate import evaluate, real_input
 from ref.atomic import write_atomically
 from ref.data import load_data
@@ -70,7 +70,7 @@ def measure(network: str, preset: str, weight_scale: str = "channel"
     imported = import_onnx(path)
     scores = evaluate(imported, real_input(imported, test)).reshape(len(test), -1)
     expected = scores.argmax(axis=1)
-    settings = with_weight_scale(find_preset(preset), weight_scale)
+    settings = with_settings(find_preset(preset), weight_scale=weight_scale)
     found = logits(quantize(path, calib, settings), test.x).argmax(axis=1)
     assert test.y is not None
     right, still_right = expected == test.y, found == test.y

@@ -4,7 +4,7 @@ from .balance import Balanced, balance
 from .calibrate import Calibration, calibrate
 from .graph import FloatNetwork
 from .import_onnx import import_onnx
-from .presets import PRESETS, WEIGHT_SCALES, Settings, find_preset, with_weight_scale
+from .presets import PRESETS, WEIGHT_SCALES, Settings, find_preset, with_settings
 from .prove import prove
 from .quantize import quantize
 
@@ -21,5 +21,5 @@ __all__ = [
     "import_onnx",
     "prove",
     "quantize",
-    "with_weight_scale",
+    "with_settings",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from ref.errors import UserError
 
@@ -28,6 +28,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values nothing is defined for with `UserError`."""
+        for kind in ("weight", "activation"):
+            bits = getattr(self, f"{kind}_bits")
+            if not 2 <= bits <= 8:
+                raise UserError(f"{bits} {kind} bits are not supported; choose 2 to 8")
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
@@ -42,8 +46,14 @@ class Settings:
 
 #: Greedy rounding from this many weight bits down: at 8 bits nearest rounding is as good or better.
 GREEDY_BITS = 6
-PRESETS = {f"w{bits}a8": Settings(weight_bits=bits,
-                                  rounding="greedy" if bits <= GREEDY_BITS else "nearest")
+
+
+def _rounding(weight_bits: int) -> str:
+    """How weights of so many bits are rounded unless the user says."""
+    return "greedy" if weight_bits <= GREEDY_BITS else "nearest"
+
+
+PRESETS = {f"w{bits}a8": Settings(weight_bits=bits, rounding=_rounding(bits))
            for bits in (8, 6, 5, 4)}
 
 
@@ -54,14 +64,17 @@ def find_preset(name: str) -> Settings:
     return PRESETS[name]
 
 
-def with_weight_scale(settings: Settings, weight_scale: str,
-                      transfer: float | Literal["search"] | None = None) -> Settings:
-    """The settings with another weight scale and transfer.
+def with_settings(settings: Settings, **given: Any) -> Settings:
+    """The settings with the fields ``given``, and what follows from them unless given too.
 
-    Without ``transfer`` a scale per layer ("tensor") gets the search, which it needs: measured on
-    MobileNetV1-0.25-128 at 8 bits, of 44.33 % float: t = 0 15.00, t = 0.2 36.67, search 45.00.
+    ``weight_bits`` of `GREEDY_BITS` or fewer round greedily, more to the nearest. A
+    ``weight_scale`` per layer ("tensor") gets the search of the transfer, which it needs: measured
+    on MobileNetV1-0.25-128 at 8 bits, of 44.33 % float: t = 0 15.00, t = 0.2 36.67, search 45.00.
     A scale per channel keeps its exponent (search 44.00, t = 0.2 43.33, but 1.7 dB more noise).
     """
-    if transfer is None:
-        transfer = "search" if weight_scale == "tensor" else settings.transfer
-    return replace(settings, weight_scale=weight_scale, transfer=transfer)
+    follows: dict[str, Any] = {}
+    if given.get("weight_scale") == "tensor":
+        follows["transfer"] = "search"
+    if "weight_bits" in given:
+        follows["rounding"] = _rounding(given["weight_bits"])
+    return replace(settings, **follows | given)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ref.bounds import accumulator_proof, layer_operands, propagate
 from ref.check import check_model
-from ref.model import AccumulatorProof, AveragePool2d, Conv2d, Model
+from ref.model import AccumulatorProof, AveragePool2d, Conv2d, Model, Window
+from ref.ops import conv2d
 
 
 def prove(model: Model) -> dict[str, AccumulatorProof]:
@@ -22,3 +27,38 @@ def prove(model: Model) -> dict[str, AccumulatorProof]:
             weight, bias, pad_value, groups = layer_operands(layer, len(bounds[source][0]))
             proofs[layer.name] = accumulator_proof(weight, bias, *bounds[source], pad_value, groups)
     return proofs
+
+
+def reach_bound(layer: Conv2d | AveragePool2d, proof: AccumulatorProof, channels: int) -> int:
+    """``acc + bias`` of the proof's channel on its witness, computed by the evaluator's operator.
+
+    ``channels`` is how many the layer reads.
+    """
+    weight, bias, _, groups = layer_operands(layer, channels)
+    kernel = (weight.shape[2], weight.shape[3])
+    x = np.zeros((1, groups, channels // groups, *kernel), np.int64)
+    x[0, proof.channel // (len(weight) // groups)] = proof.witness
+    sums = conv2d(x.reshape(1, channels, *kernel), weight, Window(kernel),
+                  np.zeros(channels, np.int64), groups)
+    return int(sums[0, proof.channel, 0, 0] + bias[proof.channel])
+
+
+def prove_report(model: Model) -> dict[str, Any]:
+    """The proofs as JSON values, each with the sum that its witness gives.
+
+    ``network``; ``widest`` (bits); ``layers``: each ``name``, ``kind``, ``bits``, ``lo``, ``hi``,
+    ``channel``, ``witness`` (the input window, nested lists), ``reached`` (its ``acc + bias``) and
+    ``holds`` (``reached`` is the bound of larger magnitude). Raises like `prove`.
+    """
+    layers = {layer.name: layer for layer in model.layers
+              if isinstance(layer, Conv2d | AveragePool2d)}
+    entries = []
+    for name, proof in prove(model).items():
+        layer = layers[name]
+        reached = reach_bound(layer, proof, model.tensors[layer.inputs[0]].shape[0])
+        entries.append({
+            "name": name, "kind": type(layer).__name__, "bits": proof.bits, "lo": proof.lo,
+            "hi": proof.hi, "channel": proof.channel, "witness": proof.witness.tolist(),
+            "reached": reached, "holds": reached == max(proof.hi, proof.lo, key=abs)})
+    return {"network": model.name, "widest": max((entry["bits"] for entry in entries), default=0),
+            "layers": entries}

@@ -1,12 +1,20 @@
 """The command line: files, exit codes, and nothing half-written."""
 
+import json
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict, fields, replace
+
 import numpy as np
 import onnx
 import pytest
 
+from quant import PRESETS, Settings, with_settings
 from quant.__main__ import main
+from quant.flags import add_flags
 from ref import load_model, logits
 from ref.errors import run_command
+from ref.ops import conv2d
 from ref.oracles import run_integer_onnx
 from tests.quant.graphs import Graph
 from tests.quant.networks import depthwise_graph, image_data
@@ -25,6 +33,10 @@ def folder(tmp_path):
 def quantize(folder, *extra, network="small.onnx", calib="calib.npz", output="small.q.npz"):
     return run_command(main, ["quantize", str(folder / network), "--calib", str(folder / calib),
                               "-o", str(folder / output), *extra])
+
+
+def prove_files(folder, network="small.q.npz", output="proof.json"):
+    return run_command(main, ["prove", str(folder / network), "--json", str(folder / output)])
 
 
 def test_quantize_and_export(folder, capsys):
@@ -60,7 +72,6 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, capsys, options, e
     assert sorted(folder.rglob("*")) == before
 
 
-
 @pytest.mark.parametrize(("extra", "transfer"), [
     ([], "search"), (["--transfer", "0.5"], 0.5), (["--transfer", "search"], "search")])
 def test_weight_scale_and_transfer(folder, extra, transfer):
@@ -69,10 +80,77 @@ def test_weight_scale_and_transfer(folder, extra, transfer):
     assert settings["weight_scale"] == "tensor" and settings["transfer"] == transfer
 
 
-def test_transfer_out_of_range(folder, capsys):
-    assert quantize(folder, "--transfer", "2") == 2
-    assert "the transfer exponent t is 2.0; choose it" in capsys.readouterr().err
+@pytest.mark.parametrize(("extra", "sentence"), [
+    (["--transfer", "2"], "the transfer exponent t is 2.0; choose it"),
+    (["--weight-bits", "9"], "9 weight bits are not supported; choose 2 to 8"),
+    (["--activation-bits", "1"], "1 activation bits are not supported; choose 2 to 8"),
+])
+def test_settings_out_of_range(folder, capsys, extra, sentence):
+    assert quantize(folder, *extra) == 2
+    assert sentence in capsys.readouterr().err
     assert not (folder / "small.q.npz").exists()
+
+
+def test_flags_change_the_preset(folder):
+    assert quantize(folder, "--preset", "w6a8", "--weight-bits", "8", "--activation-bits", "7",
+                    "--calibration", "max", "--no-bias-correction") == 0
+    metadata = load_model(folder / "small.q.npz").metadata
+    assert metadata["preset"] == "custom"
+    assert metadata["settings"] == asdict(Settings(
+        weight_bits=8, activation_bits=7, calibration="max", bias_correction=False))
+
+
+def test_every_setting_has_a_flag():
+    parser = ArgumentParser()
+    add_flags(parser)
+    given = vars(parser.parse_args([]))
+    assert given.pop("preset") == "w8a8" and set(given.values()) == {None}
+    assert set(given) == {field.name for field in fields(Settings)}
+
+
+@pytest.mark.parametrize(("given", "follows"), [
+    ({"weight_bits": 4}, {"rounding": "greedy"}),
+    ({"weight_bits": 4, "rounding": "nearest"}, {}),
+    ({"weight_scale": "tensor"}, {"transfer": "search"}),
+    ({"weight_scale": "tensor", "transfer": 0.3}, {}),
+])
+def test_what_follows_from_a_setting(given, follows):
+    assert with_settings(PRESETS["w8a8"], **given) == replace(PRESETS["w8a8"], **given | follows)
+
+
+def test_prove_prints_and_writes_what_each_witness_reaches(folder, capsys):
+    assert quantize(folder) == 0
+    model = load_model(folder / "small.q.npz")
+    assert prove_files(folder) == 0
+    assert "every accumulator within" in capsys.readouterr().out
+    report = json.loads((folder / "proof.json").read_text())
+    assert report["widest"] == max(layer.proof.bits for layer in model.layers)
+    for layer, entry in zip(model.layers, report["layers"], strict=True):
+        assert entry["name"] == layer.name and entry["holds"]
+        assert (entry["lo"], entry["hi"]) == (layer.proof.lo, layer.proof.hi)
+        assert entry["reached"] in (layer.proof.lo, layer.proof.hi)
+
+
+def test_prove_says_when_a_witness_falls_short(folder, monkeypatch, capsys):
+    assert quantize(folder) == 0
+    monkeypatch.setattr(sys.modules["quant.prove"], "conv2d",
+                        lambda *operands: conv2d(*operands) - 1)
+    assert prove_files(folder) == 1
+    assert "NO" in capsys.readouterr().out
+    assert not any(layer["holds"]
+                   for layer in json.loads((folder / "proof.json").read_text())["layers"])
+
+
+@pytest.mark.parametrize(("network", "output", "sentence"), [
+    ("small.onnx", "proof.json", "is not a quantized model (NET.q.npz)"),
+    ("small.q.npz", "absent/proof.json", "of the output does not exist"),
+])
+def test_prove_refuses(folder, capsys, network, output, sentence):
+    assert quantize(folder) == 0
+    before = sorted(folder.rglob("*"))
+    assert prove_files(folder, network, output) == 2
+    assert sentence in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_transfer_must_be_a_number(folder, capsys):

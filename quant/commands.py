@@ -1,0 +1,107 @@
+"""The commands of ``python -m quant``: the arguments of each, and what it does with them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ref.atomic import check_output, write_atomically
+from ref.file import load_model, save_model
+
+from .exports import FORMATS
+from .flags import add_flags, settings_of
+from .prove import prove_report
+from .quantize import quantize
+from .tables import print_model, print_proofs
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: its line of help, its arguments, and its work, which gives the exit code."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def _quantize_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.onnx")
+    _add_calibration(parser)
+    add_flags(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="NET.q.npz")
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    output = Path(options.output)
+    check_output(output)
+    settings = settings_of(options)
+    console = Console()
+    start = time.perf_counter()
+    with console.status("quantizing") as status:
+        model = quantize(options.network, options.calib, settings,
+                         progress=lambda stage: status.update(f"quantizing: {stage}"))
+    save_model(model, output)
+    print_model(model, time.perf_counter() - start, console)
+    console.print(f"wrote {output}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _prove_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.q.npz")
+    _add_json(parser)
+
+
+def _prove(options: argparse.Namespace) -> int:
+    _check_json(options)
+    report = prove_report(load_model(options.network))
+    _write_json(options, report)
+    print_proofs(report, Console())
+    return 0 if all(layer["holds"] for layer in report["layers"]) else 1
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.q.npz")
+    parser.add_argument("-f", "--format", required=True, choices=FORMATS, help="; ".join(
+        f"{name}: {write.__doc__}".rstrip(".") for name, write in FORMATS.items()))
+    parser.add_argument("-o", "--output", required=True, metavar="FILE")
+
+
+def _export(options: argparse.Namespace) -> int:
+    check_output(options.output)
+    write_atomically(options.output, FORMATS[options.format](load_model(options.network)))
+    return 0
+
+
+def _add_calibration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--calib", required=True, metavar="CALIB.npz",
+                        help="calibration data: x, and x_scale and x_zero_point where they apply")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the result here as well")
+
+
+def _check_json(options: argparse.Namespace) -> None:
+    """Find out before the work whether the result can be written."""
+    if options.json is not None:
+        check_output(options.json)
+
+
+def _write_json(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    if options.json is not None:
+        write_atomically(options.json, (json.dumps(result, indent=2) + "\n").encode())
+
+
+COMMANDS = {
+    "quantize": Command("float ONNX to an integer model", _quantize_arguments, _quantize),
+    "prove": Command("prove every accumulator's width again, and reach its bound on an input",
+                     _prove_arguments, _prove),
+    "export": Command("integer model to another format", _export_arguments, _export),
+}

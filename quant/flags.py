@@ -1,0 +1,54 @@
+"""The command line's flags for the quantizer's settings, defined once for every command."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any, Literal
+
+from .calibrate import METHODS
+from .presets import PRESETS, ROUNDINGS, WEIGHT_SCALES, Settings, find_preset, with_settings
+
+
+def _transfer(text: str) -> float | Literal["search"]:
+    """The value of ``--transfer``; a usage error for anything but a number or "search"."""
+    if text == "search":
+        return "search"
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or search, not {text}") from None
+
+
+#: Each flag sets the field of `Settings` that its name (or ``dest``) says; not given: the preset's.
+FLAGS: dict[str, dict[str, Any]] = {
+    "--weight-bits": {"type": int, "metavar": "BITS", "help": "bits of a weight, 2..8"},
+    "--activation-bits": {"type": int, "metavar": "BITS", "help": "bits of an activation, 2..8"},
+    "--weight-scale": {"choices": WEIGHT_SCALES,
+                       "help": "one weight step per output channel (default) or per layer"},
+    "--calibration": {"choices": METHODS, "help": "how an activation's range is found"},
+    "--transfer": {"type": _transfer, "metavar": "T",
+                   "help": "TAIT's exponent, 0..1, or search (default: 0.2; search with "
+                           "--weight-scale tensor)"},
+    "--rounding": {"choices": ROUNDINGS,
+                   "help": "of weights: nearest, or greedily on the calibration data (default: "
+                           "greedy at 6 bits and below)"},
+    "--bias-correction": {"action": argparse.BooleanOptionalAction,
+                          "help": "take the weights' mean rounding error out of the bias"},
+}
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--preset`` and `FLAGS` to a command."""
+    group = parser.add_argument_group("settings")
+    group.add_argument("--preset", default="w8a8", metavar="NAME",
+                       help=f"{', '.join(PRESETS)} (default: w8a8); the other flags change it")
+    for flag, how in FLAGS.items():
+        group.add_argument(flag, **how)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that the parsed flags ask for. Raises `UserError` for values out of range."""
+    given = {field.name: getattr(options, field.name) for field in fields(Settings)
+             if getattr(options, field.name, None) is not None}
+    return with_settings(find_preset(options.preset), **given)
