@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .arithmetic import SHIFTWISE, Arithmetic
 from .model import BLOCK, GUARD_BITS, Add, Requantization, Window
 
 
@@ -68,24 +69,32 @@ def max_pool2d(x: np.ndarray, window: Window) -> np.ndarray:
     return largest
 
 
-def requantize(accumulator: np.ndarray, requantization: Requantization) -> np.ndarray:
+def requantize(accumulator: np.ndarray, requantization: Requantization,
+               arithmetic: Arithmetic = SHIFTWISE) -> np.ndarray:
     """Results of accumulators (N, O, ...) by the formula of `Requantization`, int64."""
     column = (-1,) + (1,) * (accumulator.ndim - 2)
     result = accumulator.astype(np.int64) + requantization.bias.reshape(column)
+    if arithmetic.saturation_bits is not None:
+        largest = 1 << (arithmetic.saturation_bits - 1)
+        np.clip(result, -largest, largest - 1, out=result)
+    if arithmetic.rectifies:
+        rectified = requantization.lo.reshape(column) == 0
+        np.maximum(result, 0, out=result, where=rectified)
     multiplier = requantization.multiplier.reshape(column)
     if requantization.multiplier_negative is not None:
         multiplier = np.where(result < 0, requantization.multiplier_negative.reshape(column),
                               multiplier)
     result *= multiplier
-    return _rounded(result, requantization)
+    return _rounded(result, requantization, arithmetic)
 
 
-def add(first: np.ndarray, second: np.ndarray, layer: Add) -> np.ndarray:
+def add(first: np.ndarray, second: np.ndarray, layer: Add, arithmetic: Arithmetic = SHIFTWISE
+        ) -> np.ndarray:
     """The sum of two maps (N, C, ...) of integers by the formula of `Add`, int64."""
     column = (-1,) + (1,) * (first.ndim - 2)
     one, other = (values.astype(np.int64) * (ratio.reshape(column) << GUARD_BITS)
                   for values, ratio in zip((first, second), layer.multiplier, strict=True))
-    return _rounded(one + other, layer)
+    return _rounded(one + other, layer, arithmetic)
 
 
 def space_to_depth(x: np.ndarray) -> np.ndarray:
@@ -94,10 +103,11 @@ def space_to_depth(x: np.ndarray) -> np.ndarray:
                            for dy in range(BLOCK) for dx in range(BLOCK)], axis=1)
 
 
-def _rounded(product: np.ndarray, rule: Requantization | Add) -> np.ndarray:
+def _rounded(product: np.ndarray, rule: Requantization | Add, arithmetic: Arithmetic
+             ) -> np.ndarray:
     """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1; overwrites it."""
     column = (-1,) + (1,) * (product.ndim - 2)
-    product += 1 << (rule.shift - 1)
+    product += arithmetic.rounding_constant(rule.shift)
     product >>= rule.shift
     return np.clip(product, rule.lo.reshape(column), rule.hi.reshape(column), out=product)
 

@@ -5,6 +5,7 @@ Slow, and meant to be read beside ``ref.model``; the tests hold every faster eva
 
 from __future__ import annotations
 
+from .arithmetic import SHIFTWISE, Arithmetic
 from .model import (
     BLOCK,
     GUARD_BITS,
@@ -62,14 +63,20 @@ def clip(value: int, lo: int, hi: int) -> int:
     return min(max(value, lo), hi)
 
 
-def requantize_plain(accumulator: int, rule: Requantization, channel: int) -> int:
+def requantize_plain(accumulator: int, rule: Requantization, channel: int,
+                     arithmetic: Arithmetic = SHIFTWISE) -> int:
     """One accumulator to one result."""
     value = accumulator + int(rule.bias[channel])
+    if arithmetic.saturation_bits is not None:
+        largest = 1 << (arithmetic.saturation_bits - 1)
+        value = clip(value, -largest, largest - 1)
+    if arithmetic.rectifies and int(rule.lo[channel]) == 0:
+        value = max(value, 0)
     multiplier = rule.multiplier
     if value < 0 and rule.multiplier_negative is not None:
         multiplier = rule.multiplier_negative
     scaled = value * int(multiplier[channel])
-    rounded = (scaled + (1 << (rule.shift - 1))) >> rule.shift
+    rounded = (scaled + (0 if arithmetic.truncates else 1 << (rule.shift - 1))) >> rule.shift
     return clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
 
 

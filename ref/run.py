@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .arithmetic import SHIFTWISE, Arithmetic
 from .data import is_sample_shape
 from .errors import UserError
 from .model import Add, AveragePool2d, Concat, Conv2d, Layer, MaxPool2d, Model, SpaceToDepth
@@ -59,7 +60,8 @@ def logits(model: Model, x: np.ndarray) -> np.ndarray:
     return run(model, x)[:, :, 0, 0]
 
 
-def run_layers(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+def run_layers(model: Model, x: np.ndarray, arithmetic: Arithmetic = SHIFTWISE
+               ) -> dict[str, np.ndarray]:
     """Every feature map of the network, its integer input included, by tensor name.
 
     Each is int64 (N, C, H, W). All of them are held at once: give few samples of a large network.
@@ -68,25 +70,27 @@ def run_layers(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
     for start, stop in _batches(model, len(x)):
         maps = {model.input.tensor: quantize_input(model, x[start:stop])}
         for layer in model.layers:
-            maps[layer.output] = run_layer(layer, *(maps[name] for name in layer.inputs))
+            maps[layer.output] = run_layer(layer, *(maps[name] for name in layer.inputs),
+                                           arithmetic=arithmetic)
         for name, values in maps.items():
             parts[name].append(values)
     return {name: _join(values, model.tensors[name].shape) for name, values in parts.items()}
 
 
-def run_layer(layer: Layer, *sources: np.ndarray) -> np.ndarray:
+def run_layer(layer: Layer, *sources: np.ndarray, arithmetic: Arithmetic = SHIFTWISE
+              ) -> np.ndarray:
     """One layer on the integers of its inputs, (N, C, H, W) each: int64 (N, O, rows, columns)."""
     x = sources[0]
     match layer:
         case Conv2d():
             sums = conv2d(x, layer.weight, layer.window, layer.pad_value, layer.groups)
-            return requantize(sums, layer.requantization)
+            return requantize(sums, layer.requantization, arithmetic)
         case AveragePool2d():
-            return requantize(average_pool2d(x, layer.window), layer.requantization)
+            return requantize(average_pool2d(x, layer.window), layer.requantization, arithmetic)
         case MaxPool2d():
             return max_pool2d(x, layer.window)
         case Add():
-            return add(sources[0], sources[1], layer)
+            return add(sources[0], sources[1], layer, arithmetic)
         case Concat():
             return np.concatenate(sources, axis=1)
         case SpaceToDepth():
