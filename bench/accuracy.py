@@ -20,9 +20,11 @@ import numpy as np
 from quant import WEIGHT_SCALES, find_preset, import_onnx, quantize, with_settings
 from quant.evaluate import evaluate, real_input
 from ref.atomic import write_atomically
+from ref.compare import TOP
 from ref.data import load_data
 from ref.errors import UserError, run_command
-from ref.run import logits
+from ref.metrics import find_metric, in_top
+from ref.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -39,6 +41,7 @@ NETWORKS: dict[str, tuple[Path, str | None]] = {
     "resnet8": (SHARED / "cifar10_mnv2" / "mlperf_resnet8.onnx", "cifar10/resnet8"),
     "imagenet_128": (SHARED / "imagenet_mobilenetv1" / "model_025_128.onnx", "imagenet/128"),
     "imagenet_224": (SHARED / "imagenet_mobilenetv1" / "model_075_224.onnx", "imagenet/224"),
+    "skynet": (SHARED / "skynet" / "model.onnx", "skynet"),
     "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
 }
 
@@ -60,26 +63,35 @@ def data_file(network: str, split: str) -> Path:
 
 def measure(network: str, preset: str, weight_scale: str = "channel"
             ) -> dict[str, str | int | float]:
-    """Float and integer accuracy in percent and how many samples change their label.
+    """Float and integer accuracy and how many samples change their answer.
 
-    ``gained`` and ``lost`` are the samples that only the integer or only the float network gets
-    right; ``changed`` counts every label that differs.
+    ``metric`` is "top-1" (percent) or "mean IoU" (0..1); class scores of more than five classes
+    also have ``float_top5`` and ``integer_top5``. ``gained`` and ``lost`` are the samples that only
+    the integer or only the float network gets right (a box: IoU of a half or more); ``changed``
+    counts every class or box that differs.
     """
     calib, test = data_file(network, "calib"), load_data(data_file(network, "test"))
     path = NETWORKS[network][0]
     imported = import_onnx(path)
-    scores = evaluate(imported, real_input(imported, test)).reshape(len(test), -1)
-    expected = scores.argmax(axis=1)
+    expected = evaluate(imported, real_input(imported, test))
     settings = with_settings(find_preset(preset), weight_scale=weight_scale)
-    found = logits(quantize(path, calib, settings), test.x).argmax(axis=1)
-    assert test.y is not None
-    right, still_right = expected == test.y, found == test.y
+    model = quantize(path, calib, settings)
+    metric = find_metric(test, model)
+    assert metric is not None
+    found = run(model, test.x) * model.output_tensor.scale.reshape(-1, 1, 1)
+    answers = [metric.answers(result) for result in (expected, found)]
+    values = [metric.values(answer, metric.labels) for answer in answers]
+    right, still_right = (value >= 0.5 for value in values)
+    means = {name: round(metric.whole * float(value.mean()), 4 if metric.whole == 1 else 2)
+             for name, value in zip(("float", "integer"), values, strict=True)}
+    if metric.name == "top-1" and found.shape[1] > TOP:
+        means |= {f"{name}_top5": round(100 * float(in_top(result, metric.labels, TOP).mean()), 2)
+                  for name, result in (("float", expected), ("integer", found))}
     return {
         "network": network, "preset": preset, "weight_scale": weight_scale, "samples": len(test),
-        "float": round(100 * float(right.mean()), 2),
-        "integer": round(100 * float(still_right.mean()), 2),
+        "metric": metric.name, **means,
         "gained": int((still_right & ~right).sum()), "lost": int((right & ~still_right).sum()),
-        "changed": int((expected != found).sum()),
+        "changed": int((answers[0] != answers[1]).any(axis=1).sum()),
     }
 
 

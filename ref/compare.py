@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from .atomic import check_output, write_atomically
-from .data import Data, check_data, class_labels, load_data
+from .data import Data, check_data, load_data
 from .errors import UserError, run_command
 from .file import load_model
+from .metrics import Metric, find_metric, in_top
 from .model import Model
 from .onnx_integer import integer_onnx, rounded_input
 from .oracles import Runner, float_runner, float_values, integer_runner
@@ -22,6 +23,9 @@ from .run import run_layers
 
 #: Samples held at once; every feature map of a batch is in memory.
 BATCH = 32
+
+#: Classes among which the label counts as found, in the second measure of class scores.
+TOP = 5
 
 #: Samples each oracle is given at most (None: all); onnx.reference is slow.
 ORACLES: dict[str, int | None] = {"onnxruntime": None, "reference": 4}
@@ -34,9 +38,10 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     The result holds JSON values only:
 
     - ``samples``: how many were run (the first ``samples`` of the data, default all);
-    - ``metric``: ``"top-1"``; ``float`` and ``integer``: that accuracy in percent, null without
-      labels, without a vector of scores or (``float``) without ``float_path``; of equal scores the
-      first wins;
+    - ``metric``: ``"top-1"`` (percent) or, for boxes, ``"mean IoU"`` (0..1); ``float`` and
+      ``integer``: its values, null without labels that fit the network's result or (``float``)
+      without ``float_path``; of equal scores the first wins;
+    - ``top_5``: null, or for more than five classes ``float`` and ``integer`` likewise;
     - ``mismatches``: oracle name to the number of integers, over all feature maps, that differ from
       ``ref.run``; ``oracle_samples``: how many samples each oracle ran;
     - ``first_mismatch``: null, or a sentence naming oracle, layer, sample and position;
@@ -54,8 +59,11 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     run_float = None
     if float_path is not None:
         run_float = float_runner(float_path, dict.fromkeys([*errors, float_output]))
-    right = {"float": 0, "integer": 0}
-    labels = class_labels(data, model)
+    metric = find_metric(data, model)
+    values: dict[str, list[np.ndarray]] = {"float": [], "integer": []}
+    shape = model.output_tensor.shape
+    classes = metric is not None and metric.name == "top-1" and shape[0] > TOP
+    top: dict[str, list[np.ndarray]] = {"float": [], "integer": []}
     for start in range(0, len(data), BATCH):
         part = Data(data.x[start:start + BATCH], None, data.x_scale, data.x_zero_point)
         maps = run_layers(model, part.x)
@@ -65,19 +73,21 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
                 differ.add(executor, part.x[:count], maps, start)
         scores = {"integer": maps[model.output_tensor.name] * _column(model.output_tensor.scale)}
         if run_float is not None:
-            values = run_float(part.real())
-            scores["float"] = values[float_output]
+            real = run_float(part.real())
+            scores["float"] = real[float_output].reshape(-1, *shape)
             for name, error in errors.items():
-                error.add(name, values[name], maps[name] * _column(model.tensors[name].scale))
-        if labels is not None:
+                error.add(name, real[name], maps[name] * _column(model.tensors[name].scale))
+        if metric is not None:
+            labels = metric.labels[start:start + BATCH]
             for kind, score in scores.items():
-                chosen = score.reshape(len(part), -1).argmax(axis=1)
-                right[kind] += int((chosen == labels[start:start + BATCH]).sum())
+                values[kind].append(metric.values(metric.answers(score), labels))
+                if classes:
+                    top[kind].append(in_top(score, labels, TOP))
     return {
         "samples": len(data),
-        "metric": "top-1",
-        "float": _percent(right["float"], data, labels if float_path is not None else None),
-        "integer": _percent(right["integer"], data, labels),
+        "metric": metric.name if metric is not None else "top-1",
+        **{kind: _mean(found, metric) for kind, found in values.items()},
+        "top_5": {kind: _mean(found, metric) for kind, found in top.items()} if classes else None,
         "mismatches": differ.mismatches,
         "oracle_samples": differ.samples,
         "first_mismatch": differ.first,
@@ -94,7 +104,9 @@ def print_comparison(result: dict[str, Any]) -> None:
     table = Table("network", f"{result['metric']} on {result['samples']} samples")
     for kind in ("float", "integer"):
         value = result[kind]
-        table.add_row(kind, "not measured" if value is None else f"{value:.2f} %")
+        table.add_row(kind, _shown(value, result["metric"]))
+    for kind, value in (result["top_5"] or {}).items():
+        table.add_row(f"{kind}, top-5", _shown(value, "top-5"))
     console.print(table)
     table = Table("oracle", "samples", "differing integers")
     for name, count in result["mismatches"].items():
@@ -170,9 +182,18 @@ class _LayerError:
                 "max_error": self.largest}
 
 
-def _percent(right: int, data: Data, labels: np.ndarray | None) -> float | None:
-    """Share of right answers, or None without labels."""
-    return None if labels is None else 100 * right / len(data)
+def _mean(values: list[np.ndarray], metric: Metric | None) -> float | None:
+    """The metric of the values of all batches, or None where there are none."""
+    if metric is None or not values:
+        return None
+    return metric.whole * float(np.concatenate(values).mean())
+
+
+def _shown(value: float | None, metric: str) -> str:
+    """A value of a metric as text."""
+    if value is None:
+        return "not measured"
+    return f"{value:.4f}" if metric == "mean IoU" else f"{value:.2f} %"
 
 
 def _column(scale: np.ndarray) -> np.ndarray:
