@@ -6,8 +6,19 @@ import argparse
 from dataclasses import fields
 from typing import Any, Literal
 
+from ref.errors import UserError
+
 from .calibrate import METHODS
-from .presets import PRESETS, ROUNDINGS, WEIGHT_SCALES, Settings, find_preset, with_settings
+from .overrides import parse_override
+from .presets import (
+    PRESETS,
+    ROUNDINGS,
+    VARYING,
+    WEIGHT_SCALES,
+    Settings,
+    find_preset,
+    with_settings,
+)
 
 
 def _transfer(text: str) -> float | Literal["search"]:
@@ -18,6 +29,14 @@ def _transfer(text: str) -> float | Literal["search"]:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a number or search, not {text}") from None
+
+
+def _override(text: str) -> tuple[str, dict[str, int | str]]:
+    """The value of one ``--override``; a usage error for text of another form."""
+    try:
+        return parse_override(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 #: Each flag sets the field of `Settings` that its name (or ``dest``) says; not given: the preset's.
@@ -35,6 +54,11 @@ FLAGS: dict[str, dict[str, Any]] = {
                            "greedy at 6 bits and below)"},
     "--bias-correction": {"action": argparse.BooleanOptionalAction,
                           "help": "take the weights' mean rounding error out of the bias"},
+    "--override": {"action": "append", "dest": "overrides", "type": _override,
+                   "metavar": "REGEX:SETTING=VALUE",
+                   "help": f"other {', '.join(VARYING)} for the layers whose whole name REGEX "
+                           "matches, as in 'conv1.*:weight_bits=6,activation_bits=8'; may be "
+                           "repeated, the last that matches wins"},
 }
 
 
@@ -51,4 +75,10 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the parsed flags ask for. Raises `UserError` for values out of range."""
     given = {field.name: getattr(options, field.name) for field in fields(Settings)
              if getattr(options, field.name, None) is not None}
+    if "overrides" in given:
+        patterns = [pattern for pattern, _ in given["overrides"]]
+        twice = next((name for name in patterns if patterns.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"the override {twice!r} is given twice; put its settings into one")
+        given["overrides"] = dict(given["overrides"])
     return with_settings(find_preset(options.preset), **given)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ref.errors import UserError
@@ -13,10 +14,20 @@ WEIGHT_SCALES = ("channel", "tensor")
 #: How weights become integers: each alone, or greedily on the calibration data.
 ROUNDINGS = ("nearest", "greedy")
 
+#: Settings that may differ from layer to layer. The others shape the whole network before a layer
+#: is quantized: calibration and transfer work on maps between layers.
+VARYING = ("weight_bits", "activation_bits", "rounding")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides how a network is quantized."""
+    """Everything that decides how a network is quantized.
+
+    ``overrides`` are {regular expression: {setting: value}} of `VARYING` settings, and hold for
+    the layers whose whole name the expression matches. All that match count; where two name the
+    same setting the last wins; what follows from a setting follows here too (see `with_settings`).
+    ``activation_bits`` are those of a layer's result.
+    """
 
     weight_bits: int = 8                    # 2..8
     activation_bits: int = 8                # 2..8
@@ -25,13 +36,14 @@ class Settings:
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
     rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
+    overrides: dict[str, dict[str, int | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values nothing is defined for with `UserError`."""
         for kind in ("weight", "activation"):
             bits = getattr(self, f"{kind}_bits")
-            if not 2 <= bits <= 8:
-                raise UserError(f"{bits} {kind} bits are not supported; choose 2 to 8")
+            if type(bits) is not int or not 2 <= bits <= 8:
+                raise UserError(f"{bits!r} {kind} bits are not supported; choose 2 to 8")
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
@@ -42,6 +54,33 @@ class Settings:
                 isinstance(self.transfer, float | int) and 0 <= self.transfer <= 1):
             raise UserError(f"the transfer exponent t is {self.transfer}; choose it between 0 and "
                             "1, or \"search\"")
+        for pattern, changes in self.overrides.items():
+            self._check_override(pattern, changes)
+
+    def of(self, layer: str) -> Settings:
+        """The settings of the layer of that name: these, with the overrides that match it."""
+        changes: dict[str, int | str] = {}
+        for pattern, values in self.overrides.items():
+            if re.fullmatch(pattern, layer):
+                changes |= values
+        return with_settings(replace(self, overrides={}), **changes)
+
+    def _check_override(self, pattern: str, changes: dict[str, Any]) -> None:
+        """Refuse a pattern or setting that nothing is defined for with `UserError`."""
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"the override {pattern!r} is not a regular expression ({error}); "
+                            "mend it") from None
+        unknown = sorted(set(changes) - set(VARYING))
+        if unknown or not changes:
+            raise UserError(f"the override {pattern!r} sets "
+                            f"{unknown[0] if unknown else 'nothing'}; a layer's own settings are "
+                            f"{', '.join(VARYING)}")
+        try:
+            replace(self, overrides={}, **changes)
+        except UserError as error:
+            raise UserError(f"the override {pattern!r}: {error}") from None
 
 
 #: Greedy rounding from this many weight bits down: at 8 bits nearest rounding is as good or better.

@@ -19,6 +19,7 @@ from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
 from .input_rule import make_input
 from .layers import quantize_layer
+from .overrides import check_overrides
 from .presets import PRESETS, Settings, find_preset
 from .targets import find_targets
 from .trace import Trace
@@ -42,6 +43,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     data = _as_data(calib)
     progress("calibrate")
     network = _with_first_convolution(network, data)
+    check_overrides(settings, network)
     calibration = calibrate(network, data, settings.calibration)
     progress("balance")
     balanced = balance(network, calibration, settings)
@@ -50,13 +52,15 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
     targets = find_targets(balanced, source.tensor, settings)
-    trace = (Trace(balanced.network, data, rule, source) if settings.rounding == "greedy"
-             else None)
+    greedy = {layer.name for layer in balanced.network.layers if isinstance(layer, FloatConv)
+              and settings.of(layer.name).rounding == "greedy"}
+    trace = Trace(balanced.network, data, rule, source) if greedy else None
     for layer in balanced.network.layers:
         sources = [made[name] for name in layer.inputs]
-        moments = (trace.moments(layer, sources[0]) if trace and isinstance(layer, FloatConv)
-                   else None)
-        integer, result = quantize_layer(layer, sources, targets[layer.output], settings, moments)
+        moments = (trace.moments(layer, sources[0])
+                   if trace and isinstance(layer, FloatConv) and layer.name in greedy else None)
+        integer, result = quantize_layer(layer, sources, targets[layer.output],
+                                         settings.of(layer.name), moments)
         layers.append(integer)
         made[result.tensor.name] = result
         if isinstance(layer, FloatConv) and isinstance(integer, Conv2d):

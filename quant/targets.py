@@ -7,7 +7,7 @@ import numpy as np
 from ref.model import Tensor
 
 from .balance import Balanced
-from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatMaxPool, FloatNetwork
+from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatNetwork
 from .layers import Target
 from .presets import Settings
 from .ranges import channel_ranges, tensor_range
@@ -19,8 +19,9 @@ SCORE_MARGIN = 1.1
 def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict[str, Target]:
     """The target of every layer's result by tensor name; ``source`` is the network's input.
 
-    Tensors that maxima, concatenations and squares to channels connect have one sign and, unless
-    all that reads them takes channels apart, one step.
+    Tensors that maxima, concatenations and squares to channels connect have one sign, one width
+    (the largest asked of a layer that makes one) and, unless all that reads them takes channels
+    apart, one step. Class scores have 8 bits.
     """
     network, calibration = balanced.network, balanced.calibration
     shapes, groups = network.shapes(), network.linked(PASSING)
@@ -29,11 +30,14 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
         statistics, group = calibration.tensors[layer.output], groups[layer.output]
         signed = any(network.signed(name, source.signed) for name in group)
         last = layer.output == network.output
-        bits = settings.activation_bits
-        if isinstance(layer, FloatMaxPool):
-            bits = targets[layer.input].bits if layer.input in targets else source.bits
+        made = [other for other in network.layers if other.output in group
+                and not isinstance(other, PASSING)]
+        if source.name in group:
+            bits = source.bits
         elif last and not isinstance(layer, PASSING):
             bits = 8
+        else:
+            bits = max(settings.of(other.name).activation_bits for other in made)
         largest = (1 << (bits - int(signed))) - 1
         channels = len(statistics.lo)
         boxes = last and isinstance(layer, FloatConv) and shapes[layer.output][1:] != (1, 1)
@@ -45,11 +49,9 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
         elif _takes_channels_apart(network, group):
             step = channel_ranges(statistics, calibration.method, bits) / largest
         else:
-            made = [other.output for other in network.layers if other.output in group
-                    and not isinstance(other, PASSING)] or [layer.output]
-            step = np.full(channels, max(tensor_range(calibration.tensors[name],
+            step = np.full(channels, max(tensor_range(calibration.tensors[other.output],
                                                       calibration.method, bits)
-                                         for name in made) / largest)
+                                         for other in made or [layer]) / largest)
         targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed,
                                        last and not boxes, step,
                                        balanced.factor(layer.output), statistics)

@@ -84,26 +84,29 @@ def find_exponents(edge: Edge, settings: Settings) -> Exponents:
 def predicted_error(edge: Edge, factor: np.ndarray, settings: Settings) -> float:
     """Noise power that reaches the consumer's sums when channel i is multiplied by ``factor[i]``.
 
-    Steps are those of the largest value; the map has 8-bit unsigned integers or fewer.
+    Steps are those of the largest value; the map has unsigned integers of the producer's
+    ``activation_bits``.
     """
     consumer, inputs = edge.consumer, edge.consumer.input_of_output
-    largest = (1 << (settings.weight_bits - 1)) - 1
+    producing, reading = settings.of(edge.producer.name), settings.of(consumer.name)
     tensor = settings.weight_scale == "tensor"
     power = (consumer.weight ** 2).sum(axis=(2, 3)) * edge.importance[:, None]
     gain = np.zeros(len(factor))                    # of noise on channel i, in original units
     np.add.at(gain, inputs, power)
     gain /= factor ** 2
     step = np.full(len(factor), 0.0 if consumer.channelwise else
-                   (reach(edge.statistics) * factor).max() / ((1 << settings.activation_bits) - 1))
+                   (reach(edge.statistics) * factor).max() / ((1 << producing.activation_bits) - 1))
     error = float((step ** 2 * gain).sum())
     steps = np.abs(consumer.weight).max(axis=(2, 3)) / factor[inputs]
     steps = steps.max() if tensor else steps.max(axis=1)
     taps = consumer.weight[0, 0].size
     seen = (edge.statistics.square * factor ** 2)[inputs].sum(axis=1) * taps
+    largest = (1 << (reading.weight_bits - 1)) - 1
     error += float(((steps / largest) ** 2 * seen * edge.importance).sum())
     if tensor:
         rows = np.abs(edge.producer.weight).max(axis=(1, 2, 3)) * factor
         taps = edge.producer.weight[0, 0].size
+        largest = (1 << (producing.weight_bits - 1)) - 1
         error += float((rows.max() / largest) ** 2 * (edge.energy * taps * gain).sum())
     return error / 12
 
