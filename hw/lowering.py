@@ -10,6 +10,9 @@ from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Te
 from .config import EngineConfig
 from .program import STORED_OFFSET
 
+#: Largest magnitude of a weight in the engine.
+LARGEST_WEIGHT = 127
+
 
 @dataclass(frozen=True)
 class Step:
@@ -81,6 +84,10 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
             f"has {config.accumulator_bits}; use fewer weight bits (--preset)")
     offset = STORED_OFFSET if source.signed else 0
     if isinstance(layer, Conv2d):
+        largest = int(np.abs(layer.weight.astype(np.int64)).max())
+        if largest > LARGEST_WEIGHT:
+            raise UserError(f"layer {layer.name} has AUSN weights up to {largest} and the engine "
+                            "multiplies by 8-bit integers; use a linear preset (--preset)")
         weight, depthwise = expand_groups(layer), layer.depthwise
         pad = layer.pad_value + offset
         macs = target.shape[1] * target.shape[2] * layer.weight.size

@@ -1,5 +1,6 @@
 """The integer model, its meaning, its file, its data and its comparison with other evaluators."""
 
+from .ausn import AusnCode
 from .bounds import (
     accumulator_bounds,
     accumulator_proof,
@@ -34,6 +35,7 @@ from .run import logits, quantize_input, run, run_layer, run_layers
 __all__ = [
     "AccumulatorProof",
     "Add",
+    "AusnCode",
     "AveragePool2d",
     "Concat",
     "Conv2d",

@@ -175,20 +175,26 @@ def _check_window(where: str, window: Window, source: Tensor, maximum: bool) -> 
 def _check_convolution(where: str, layer: Conv2d, source: Tensor) -> None:
     """Weights, groups and padding values of a convolution."""
     weight, channels = layer.weight, source.shape[0]
-    _require(weight.dtype == np.int8 and weight.ndim == 4 and weight.size > 0, where,
-             f"has weights of {weight.dtype.name}, shape {weight.shape}, not int8 with four axes")
+    code, bits = layer.weight_code, layer.weight_bits
+    _require(2 <= bits <= 8, where, f"has {bits}-bit weights, outside 2..8")
+    _require(code is None or code.bits == bits - 1, where,
+             f"has {bits}-bit weights and a code of other width, {code}")
+    largest = (1 << (bits - 1)) - 1 if code is None else code.largest
+    dtype = np.dtype(np.int8) if code is None else code.dtype
+    _require(weight.dtype == dtype and weight.ndim == 4 and weight.size > 0, where,
+             f"has weights of {weight.dtype.name}, shape {weight.shape}, not {dtype.name} with "
+             "four axes")
     _require(layer.groups >= 1 and channels % layer.groups == 0
              and weight.shape[0] % layer.groups == 0, where,
              f"has {layer.groups} groups, {channels} input and {weight.shape[0]} output channels")
     _require(weight.shape[1:] == (channels // layer.groups, *layer.window.kernel), where,
              f"has weights of shape {weight.shape} for {channels} input channels, {layer.groups} "
              f"groups and kernel {layer.window.kernel}")
-    _require(2 <= layer.weight_bits <= 8, where,
-             f"has {layer.weight_bits}-bit weights, outside 2..8")
-    largest = (1 << (layer.weight_bits - 1)) - 1
-    _require(int(np.abs(weight.astype(np.int16)).max()) <= largest, where,
-             f"has a weight outside -{largest}..{largest}, the narrow range of "
-             f"{layer.weight_bits} bits")
+    magnitudes = np.abs(weight.astype(np.int64))
+    _require(int(magnitudes.max()) <= largest, where,
+             f"has a weight outside -{largest}..{largest}, the narrow range of {bits} bits")
+    _require(code is None or bool(np.isin(magnitudes, code.levels).all()), where,
+             f"has a weight that is no level of its code, {code}")
     _check_integers(where, "pad_value", layer.pad_value, channels, source.lo, source.hi)
 
 

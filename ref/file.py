@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .atomic import write_atomically
+from .ausn import AusnCode
 from .check import check_model
 from .errors import UserError
 from .model import (
@@ -32,7 +33,7 @@ from .npz import read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 3
+VERSION = 4
 
 _HEADER = "model"
 
@@ -112,7 +113,9 @@ def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> d
         header["window"] = {"kernel": list(window.kernel), "stride": list(window.stride),
                             "pads": list(window.pads)}
     if isinstance(layer, Conv2d):
-        header |= {"weight_bits": layer.weight_bits, "groups": layer.groups}
+        code = layer.weight_code
+        header |= {"weight_bits": layer.weight_bits, "groups": layer.groups,
+                   "weight_code": None if code is None else [code.exponent, code.superposition]}
         arrays[prefix + "weight"] = layer.weight
         arrays[prefix + "pad_value"] = layer.pad_value
     if isinstance(layer, Conv2d | AveragePool2d):
@@ -173,9 +176,15 @@ def _build_layer(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarra
         case "Conv2d":
             return Conv2d(**common, **_build_sum(entry, prefix, arrays),
                           weight=arrays[prefix + "weight"], weight_bits=int(entry["weight_bits"]),
-                          groups=int(entry["groups"]), pad_value=arrays[prefix + "pad_value"])
+                          groups=int(entry["groups"]), pad_value=arrays[prefix + "pad_value"],
+                          weight_code=_build_code(entry["weight_code"]))
     raise UserError(f"layer {entry['name']!r} is of unknown kind {entry['kind']!r}; use a newer "
                     "version")
+
+
+def _build_code(entry: list[int] | None) -> AusnCode | None:
+    """The code of a header entry; None is the linear one."""
+    return None if entry is None else AusnCode(*map(int, entry))
 
 
 def _build_window(entry: dict[str, Any]) -> Window:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .ausn import AusnCode
+
 #: The shifts a requantizer may use; hardware holds one fixed shifter for each.
 SHIFTS = (16, 20, 24, 28)
 #: Significant bits of a requantization multiplier: it fits a 16x16 multiplier block.
@@ -124,16 +126,19 @@ class Layer:
 class Conv2d(Layer):
     """Convolution (dense, grouped, depthwise, pointwise) or, on a 1x1 map, a fully connected layer.
 
-    Padding writes ``pad_value`` of each input channel (the input's zero point; 0 elsewhere).
+    ``weight`` holds the integers that are multiplied by, whatever their code: int8, or int16 where
+    the code's largest needs it. Padding writes ``pad_value`` of each input channel (the input's
+    zero point; 0 elsewhere).
     """
 
-    weight: np.ndarray                      # (O, I / groups, kernel height, kernel width) int8
-    weight_bits: int                        # 2..8, narrow range
+    weight: np.ndarray                      # (O, I / groups, kernel height, kernel width)
+    weight_bits: int                        # 2..8, of a stored weight
     window: Window
     groups: int
     pad_value: np.ndarray                   # (I,) int64
     requantization: Requantization
     proof: AccumulatorProof
+    weight_code: AusnCode | None = None     # None: linear, narrow range
 
     @property
     def depthwise(self) -> bool:

@@ -35,6 +35,8 @@ OPSET, IR_VERSION = 21, 10
 #: Weights are stored as ``w + 128`` with this zero point: on x86 processors without VNNI,
 #: onnxruntime's products of unsigned and signed bytes saturate, those of unsigned bytes do not.
 WEIGHT_ZERO_POINT = 128
+#: Weights beyond 8 bits are two planes of 8-bit ones, the higher times this number.
+PLANE = 128
 
 _SPATIAL = (2, 3)
 
@@ -159,12 +161,11 @@ def _add_layer(graph: _Graph, model: Model, layer: Layer, values: list[str], out
     match layer:
         case Conv2d():
             value, window = _add_frame(graph, layer, source, value, output)
-            weight = layer.weight.astype(np.int64) + WEIGHT_ZERO_POINT
-            value = _add_convolution(graph, value, output, weight, WEIGHT_ZERO_POINT, window,
-                                     layer.groups)
+            value = _add_products(graph, layer, window, value, output)
         case AveragePool2d():
             ones = np.ones((channels, 1, *layer.window.kernel))
             value = _add_convolution(graph, value, output, ones, 0, layer.window, channels)
+            value = graph.cast(value, f"{output}/wide", "int64")
         case MaxPool2d():
             _add_max_pool(graph, layer, source, result, value, output)
             return
@@ -179,7 +180,6 @@ def _add_layer(graph: _Graph, model: Model, layer: Layer, values: list[str], out
             return
         case _:
             raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
-    value = graph.cast(value, f"{output}/wide", "int64")
     _add_requantization(graph, layer, result, value, output)
 
 
@@ -230,6 +230,23 @@ def _add_space_to_depth(graph: _Graph, source: Tensor, result: Tensor, value: st
         f"{output}/squares", [0, channels, rows, BLOCK, columns, BLOCK])], f"{output}/split")
     value = graph.node("Transpose", [value], f"{output}/moved", perm=[0, 3, 5, 1, 2, 4])
     graph.node("Reshape", [value, graph.constant(f"{output}/size", [0, *result.shape])], output)
+
+
+def _add_products(graph: _Graph, layer: Conv2d, window: Window, value: str, output: str) -> str:
+    """The int64 sums of products of a convolution; weights beyond 8 bits as `PLANE` says."""
+    weight = layer.weight.astype(np.int64)
+    if layer.weight.dtype == np.int8:
+        return graph.cast(_add_convolution(graph, value, output, weight + WEIGHT_ZERO_POINT,
+                                           WEIGHT_ZERO_POINT, window, layer.groups),
+                          f"{output}/wide", "int64")
+    high, low = np.divmod(weight, PLANE)
+    planes = [graph.cast(_add_convolution(graph, value, f"{output}/{name}",
+                                          plane + WEIGHT_ZERO_POINT, WEIGHT_ZERO_POINT, window,
+                                          layer.groups),
+                         f"{output}/{name}/wide", "int64")
+              for name, plane in (("high", high), ("low", low))]
+    planes[0] = graph.product(planes[0], f"{output}/high", np.array(PLANE))
+    return graph.node("Add", planes, f"{output}/joined")
 
 
 def _add_convolution(graph: _Graph, value: str, output: str, weight: np.ndarray, zero_point: int,

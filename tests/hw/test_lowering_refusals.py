@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hw.compiler import compile_program
-from ref import Add, Concat, SpaceToDepth, UserError
-from tests.hw.engines import CONFIGS
+from ref import Add, AusnCode, Concat, SpaceToDepth, UserError
+from tests.hw.engines import CONFIGS, runnable
 from tests.ref.random_models import random_model
 
+CONFIG = next(iter(CONFIGS.values()))
 KINDS = {"add": Add, "concat": Concat, "squares": SpaceToDepth}
 
 
@@ -26,9 +28,33 @@ def test_layers_that_only_rearrange_or_join(kind):
         sentence = (f"layer {name}: the engine does not run {KINDS[kind].__name__} layers; replace "
                     "it in the network")
         with pytest.raises(UserError, match=re.escape(sentence)):
-            compile_program(model, next(iter(CONFIGS.values())))
+            compile_program(model, CONFIG)
         return
     pytest.fail("no model of that kind was drawn")
+
+
+def ausn_model(code):
+    """One AUSN layer on bytes."""
+    for seed in range(1000):
+        model = random_model(np.random.default_rng(seed), layers=1, kinds=("ausn",), channels=4,
+                             size=6, identity_input=True, fully_connected=False)
+        if model.layers[0].weight_code == code:
+            return runnable(model, CONFIG)
+    raise AssertionError(f"no model with {code} was drawn")
+
+
+def test_ausn_weights_of_8_bits_are_ordinary_weights():
+    model = ausn_model(AusnCode(2, 2))
+    layer, = model.layers
+    linear = replace(model, layers=(replace(layer, weight_code=None, weight_bits=6),))
+    assert np.array_equal(compile_program(model, CONFIG).tape, compile_program(linear, CONFIG).tape)
+
+
+def test_wider_ausn_weights():
+    model = ausn_model(AusnCode(3, 1))
+    with pytest.raises(UserError, match=r"layer layer0 has AUSN weights up to (128|192) and the "
+                       "engine multiplies by 8-bit integers; use a linear preset"):
+        compile_program(model, CONFIG)
 
 
 def test_leaky_relu():
@@ -36,4 +62,4 @@ def test_leaky_relu():
                          identity_input=True)
     with pytest.raises(UserError, match="layer layer0: the engine does not run leaky ReLU; use "
                                         "ReLU"):
-        compile_program(model, next(iter(CONFIGS.values())))
+        compile_program(model, CONFIG)

@@ -9,6 +9,7 @@ from hypothesis import strategies
 
 from ref import (
     Add,
+    AusnCode,
     AveragePool2d,
     Concat,
     Conv2d,
@@ -25,14 +26,18 @@ from ref import (
     input_bounds,
     layer_bounds,
 )
+from ref.ausn import EXPONENT_BITS, MAGNITUDE_BITS
 from ref.bounds import Bounds, accumulator_bounds
 from ref.model import BLOCK, GUARD_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Kinds of layer that a chain may hold.
 KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
 #: The same and what branches: sums and concatenations of a map with one made from it or with any
-#: earlier one that fits, squares to channels, and leaky ReLU in the convolutions.
-GRAPH_KINDS = (*KINDS, "leaky", "add", "concat", "squares")
+#: earlier one that fits, squares to channels, leaky ReLU and AUSN weights in the convolutions.
+GRAPH_KINDS = (*KINDS, "leaky", "ausn", "add", "concat", "squares")
+#: Every AUSN code of weights.
+AUSN_CODES = tuple(AusnCode(exponent, superposition) for exponent in EXPONENT_BITS
+                   for superposition in range(MAGNITUDE_BITS - exponent + 1))
 
 
 def random_model(rng: np.random.Generator, layers: int | None = None,
@@ -176,8 +181,8 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
 
     ``wanted`` decides that type; the layer then keeps the map's height and width.
     """
-    leaky, inputs = kind == "leaky", source.shape[0]
-    kind = "dense" if leaky else kind
+    leaky, ausn, inputs = kind == "leaky", kind == "ausn", source.shape[0]
+    kind = "dense" if leaky else str(rng.choice(["dense", "depthwise"])) if ausn else kind
     window = Window((1, 1)) if wanted else _window(rng, kind, source.shape)
     common = {"name": name, "inputs": (source.name,), "output": f"{name}_output", "window": window}
     size = window.output_size(*source.shape[1:])
@@ -196,6 +201,11 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     largest = (1 << (weight_bits - 1)) - 1
     weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)
                           ).astype(np.int8)
+    code = AUSN_CODES[int(rng.integers(len(AUSN_CODES)))] if ausn else None
+    if code is not None:
+        weight_bits = code.bits + 1
+        weight = (rng.choice(code.levels, weight.shape) * rng.choice([-1, 1], weight.shape)
+                  ).astype(code.dtype)
     pad_value = np.zeros(inputs, np.int64)
     if kind == "average":
         weight[...] = 1
@@ -220,7 +230,7 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     if kind == "average":
         return AveragePool2d(**common, requantization=rule, proof=proof), result
     return Conv2d(**common, weight=weight, weight_bits=weight_bits, groups=groups,
-                  pad_value=pad_value, requantization=rule, proof=proof), result
+                  pad_value=pad_value, requantization=rule, proof=proof, weight_code=code), result
 
 
 def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarray,
