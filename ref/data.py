@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UserError
+from .linear import dequantize_linear
 from .model import Model
 from .npz import read_npz
 
@@ -33,9 +34,7 @@ class Data:
 
     def real(self, dtype: type[np.floating] = np.float32) -> np.ndarray:
         """The real input, shaped like ``x``; computed in float64, returned as ``dtype``."""
-        per_channel = (-1,) + (1,) * (self.x.ndim - 2)
-        scale = self.x_scale.reshape(per_channel)
-        return ((self.x - self.x_zero_point.reshape(per_channel)) * scale).astype(dtype)
+        return dequantize_linear(self.x, self.x_scale, self.x_zero_point).astype(dtype)
 
     def head(self, samples: int | None) -> Data:
         """The first ``samples`` samples (None: all of them)."""
