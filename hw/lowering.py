@@ -78,6 +78,9 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
     if not isinstance(layer, (Conv2d, AveragePool2d)):
         raise UserError(f"layer {layer.name}: the engine does not run {type(layer).__name__} "
                         "layers; replace it in the network")
+    if target.bits > 8:
+        raise UserError(f"layer {layer.name}: the engine does not write results of {target.bits} "
+                        "bits; end the network in a vector of class scores")
     if layer.proof.bits > config.accumulator_bits:
         raise UserError(
             f"layer {layer.name} needs an accumulator of {layer.proof.bits} bits and the engine "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ref.model import Tensor
+from ref.model import RESULT_BITS, Tensor
 
 from .balance import Balanced
 from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatNetwork
@@ -14,6 +14,8 @@ from .ranges import channel_ranges, tensor_range
 
 #: Range of the class scores over the calibrated one, so that none saturates and ties with another.
 SCORE_MARGIN = 1.1
+#: The same for each channel of a detector's map, whose `RESULT_BITS` allow for it.
+BOX_MARGIN = 2.0
 
 
 def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict[str, Target]:
@@ -38,11 +40,13 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
             bits = 8
         else:
             bits = max(settings.of(other.name).activation_bits for other in made)
+        boxes = last and isinstance(layer, FloatConv) and shapes[layer.output][1:] != (1, 1)
+        if boxes and signed:
+            bits = RESULT_BITS
         largest = (1 << (bits - int(signed))) - 1
         channels = len(statistics.lo)
-        boxes = last and isinstance(layer, FloatConv) and shapes[layer.output][1:] != (1, 1)
         if boxes:       # channels of a detector's map stand for unlike things: each has its step
-            step = channel_ranges(statistics, "max", bits) * SCORE_MARGIN / largest
+            step = channel_ranges(statistics, "max", bits) * BOX_MARGIN / largest
         elif last:
             reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
             step = np.full(channels, SCORE_MARGIN * reach / largest)

@@ -12,6 +12,7 @@ from .errors import UserError
 from .model import (
     BLOCK,
     MULTIPLIER_BITS,
+    RESULT_BITS,
     SHIFTS,
     Add,
     AveragePool2d,
@@ -33,7 +34,7 @@ WORD_BITS = 32
 def check_model(model: Model) -> None:
     """Raise `UserError` naming the tensor or layer where ``model`` breaks a rule."""
     for key, tensor in model.tensors.items():
-        _check_tensor(key, tensor)
+        _check_tensor(key, tensor, _most_bits(model, tensor))
     _check_input(model)
     _require(len(model.layers) > 0, "the model", "has no layers")
     defined = {model.input.tensor}
@@ -60,13 +61,21 @@ def _require(condition: bool, where: str, what: str) -> None:
         raise UserError(f"{where} {what}; quantize the network again")
 
 
-def _check_tensor(key: str, tensor: Tensor) -> None:
+def _most_bits(model: Model, tensor: Tensor) -> int:
+    """Bits a tensor may have: more than 8 for a signed result that the last layer requantizes."""
+    last = model.layers[-1] if model.layers else None
+    wide = isinstance(last, Conv2d | AveragePool2d | Add) and last.output == tensor.name
+    return RESULT_BITS if wide and tensor.signed else 8
+
+
+def _check_tensor(key: str, tensor: Tensor, most_bits: int) -> None:
     """Shape, width and scale of one tensor."""
     where = f"tensor {key!r}"
     _require(tensor.name == key, where, f"calls itself {tensor.name!r}")
     _require(len(tensor.shape) == 3 and all(size >= 1 for size in tensor.shape), where,
              f"has shape {tensor.shape}, not (channels, height, width)")
-    _require(2 <= tensor.bits <= 8, where, f"has {tensor.bits} bits, outside 2..8")
+    _require(2 <= tensor.bits <= most_bits, where,
+             f"has {tensor.bits} bits, outside 2..{most_bits}")
     _check_real(where, "scale", tensor.scale, tensor.shape[0])
     _require(bool(np.all(tensor.scale > 0)), where, "has a scale that is not larger than 0")
 

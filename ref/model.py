@@ -20,6 +20,8 @@ MULTIPLIER_BITS = 15
 #: Zeros written behind the operands of an `Add`: ratios reach 2^6 / 2 = 32, operands 14 bits and
 #: a sign, so the products fit the requantizer's multiplier and their sum 32 bits.
 GUARD_BITS = 6
+#: Most bits of the network's result; every other tensor has 8 at most.
+RESULT_BITS = 16
 #: Rows and columns of the squares that `SpaceToDepth` turns into channels.
 BLOCK = 2
 
@@ -28,13 +30,15 @@ BLOCK = 2
 class Tensor:
     """Type of one activation tensor: integers of ``bits`` bits, real value ``q * scale``.
 
+    The network's result may have up to `RESULT_BITS` bits, signed, where a convolution, an average
+    pool or a sum makes it: no layer multiplies it, and a detector's confidences need them.
     ``scale`` is float64, a scalar array or one entry per channel; for the network's input the real
     value is ``(q - zero_point) * scale`` (see `Input`).
     """
 
     name: str
     shape: tuple[int, int, int]             # (channels, height, width)
-    bits: int                               # 2..8
+    bits: int                               # 2..8; the network's result: 2..RESULT_BITS
     signed: bool
     scale: np.ndarray                       # () or (channels,), float64
 

@@ -45,11 +45,11 @@ def integer_onnx(model: Model) -> onnx.ModelProto:
     """The model as an ONNX graph of integer operators.
 
     Its input has the name of the model's input tensor, the data file's integer type and shape, with
-    any number of samples (`Input.shape`). Its output has the name of the last tensor, the type int8
-    or uint8 and the shape (N, O, rows, columns), or (N, O) for a 1x1 map. Every feature map appears
-    under its tensor's name; the integer input under `rounded_input`. Multiplied by
-    ``metadata_props["output_scale"]`` (JSON: a number, or a list with one per channel) the output
-    is real.
+    any number of samples (`Input.shape`). Its output has the name of the last tensor, the type
+    int8, uint8 or, for more than 8 bits, int16, and the shape (N, O, rows, columns), or (N, O) for
+    a 1x1 map. Every feature map appears under its tensor's name; the integer input under
+    `rounded_input`. Multiplied by ``metadata_props["output_scale"]`` (JSON: a number, or a list
+    with one per channel) the output is real.
     """
     from onnx import checker, helper
 
@@ -313,6 +313,8 @@ def _add_max_pool(graph: _Graph, layer: MaxPool2d, source: Tensor, result: Tenso
 
 def _storage(tensor: Tensor) -> str:
     """The numpy type that holds a tensor's integers."""
+    if tensor.bits > 8:
+        return "int16"
     return "int8" if tensor.signed else "uint8"
 
 

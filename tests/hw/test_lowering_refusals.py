@@ -63,3 +63,11 @@ def test_leaky_relu():
     with pytest.raises(UserError, match="layer layer0: the engine does not run leaky ReLU; use "
                                         "ReLU"):
         compile_program(model, CONFIG)
+
+
+def test_wide_results():
+    model = random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=4, size=6,
+                         identity_input=True, result_bits=16)
+    with pytest.raises(UserError, match=f"layer {model.layers[-1].name}: the engine does not write "
+                                        "results of 16 bits"):
+        compile_program(model, CONFIG)

@@ -71,7 +71,7 @@ def test_maps_of_input_integers_keep_the_width_of_the_input(tmp_path):
     data = image_data()
     data = type(data)(data.x, None, np.array(1 / 64), np.array(0.0))
     model = quantize(graph.save(tmp_path), data, Settings(activation_bits=4))
-    assert [tensor.bits for tensor in model.tensors.values()] == [8, 8, 4, 8]
+    assert [tensor.bits for tensor in model.tensors.values()] == [8, 8, 4, 16]
 
 
 def test_settings_round_trip_through_the_file(tmp_path):

@@ -43,15 +43,17 @@ AUSN_CODES = tuple(AusnCode(exponent, superposition) for exponent in EXPONENT_BI
 def random_model(rng: np.random.Generator, layers: int | None = None,
                  kinds: tuple[str, ...] = KINDS, channels: int = 20, size: int = 12,
                  fully_connected: bool = True, shift: int | None = None,
-                 bits: int | None = None, identity_input: bool | None = None) -> Model:
+                 bits: int | None = None, identity_input: bool | None = None,
+                 result_bits: int | None = None) -> Model:
     """A well-formed model of ``layers`` random layers (default 1..4) of the given ``kinds``.
 
     Maps have at most ``channels`` channels and ``size`` x ``size`` pixels, kernels at most 5x5,
     strides 1..3, paddings smaller than the kernel and different on every side. Tensors have
     2..8 bits (all ``bits`` when given), signed or not. With ``fully_connected`` a last layer
     reduces the map to a vector. ``shift`` fixes every requantization's shift; ``identity_input``
-    decides whether the data are already the integer input (default: either). Equal generators
-    give equal models.
+    decides whether the data are already the integer input (default: either). ``result_bits`` makes
+    the network's result, if a convolution or average pool makes it, signed and that wide. Equal
+    generators give equal models.
     """
     smallest = int(rng.choice([1, size // 2 + 1]))
     shape = (int(rng.integers(1, channels + 1)), *map(int, rng.integers(smallest, size + 1, 2)))
@@ -70,14 +72,15 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
                  source.shape[:1] if source.shape[1:] == (1, 1) else source.shape)
     tensors, chain, bounds = {"input": source}, [], {"input": input_bounds(rule, source)}
     count = int(rng.integers(1, 5)) if layers is None else layers
-    for index in range(count + int(fully_connected)):
+    total = count + int(fully_connected)
+    for index in range(total):
         last = fully_connected and index == count
         kind = "vector" if last else str(rng.choice(kinds))
         if kind in ("add", "concat", "squares"):
             made = _joined(rng, kind, f"layer{index}", source, tensors, bounds, shift)
         else:
             made = [_layer(rng, kind, f"layer{index}", source, bounds[source.name], channels, bits,
-                           shift)]
+                           shift, result_bits=result_bits if index + 1 == total else None)]
         for layer, result in made:
             tensors[result.name] = result
             chain.append(layer)
@@ -175,8 +178,8 @@ def _joined(rng: np.random.Generator, kind: str, name: str, source: Tensor,
 
 
 def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bounds: Bounds,
-           channels: int, bits: int | None, shift: int | None, wanted: Tensor | None = None
-           ) -> tuple[Layer, Tensor]:
+           channels: int, bits: int | None, shift: int | None, wanted: Tensor | None = None,
+           result_bits: int | None = None) -> tuple[Layer, Tensor]:
     """A random layer of a kind reading ``source``, and the type of its result.
 
     ``wanted`` decides that type; the layer then keeps the map's height and width.
@@ -197,6 +200,8 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     if wanted is not None:
         outputs = wanted.shape[0]
     result = wanted or _tensor(rng, common["output"], (outputs, *size), bits)
+    if result_bits is not None:
+        result = replace(result, bits=result_bits, signed=True)
     weight_bits = int(rng.integers(2, 9))
     largest = (1 << (weight_bits - 1)) - 1
     weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)

@@ -221,3 +221,23 @@ def test_broken_tensors_and_inputs_are_named(model):
         check_model(replace(model, layers=model.layers + model.layers[:1]))
     with pytest.raises(UserError, match="no layer makes"):
         check_model(replace(model, layers=model.layers[:-1]))
+
+
+def test_only_a_signed_result_that_is_requantized_may_be_wide():
+    wide = random_model(np.random.default_rng(0), layers=1, result_bits=16)
+    result, inner = wide.output_tensor, wide.tensors[wide.layers[0].output]
+
+    def widened(model, tensor, **values):
+        return replace(model, tensors=model.tensors | {tensor.name: replace(tensor, **values)})
+
+    check_model(wide)
+    maximum = random_model(np.random.default_rng(2), layers=1, kinds=("maximum",),
+                           fully_connected=False)
+    for model, sentence in [
+        (widened(wide, result, bits=17), "17 bits, outside 2..16"),
+        (widened(wide, result, signed=False), "16 bits, outside 2..8"),
+        (widened(wide, inner, bits=16, signed=True), "16 bits, outside 2..8"),
+        (widened(maximum, maximum.output_tensor, bits=16, signed=True), "16 bits, outside 2..8"),
+    ]:
+        with pytest.raises(UserError, match=f"has {sentence}"):
+            check_model(model)

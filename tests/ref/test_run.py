@@ -9,10 +9,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ref import Requantization, UserError, Window, logits, ops, quantize_input, run, run_layers
+from ref import (
+    Requantization,
+    UserError,
+    Window,
+    load_model,
+    logits,
+    ops,
+    quantize_input,
+    run,
+    run_layers,
+    save_model,
+)
 from ref.model import SHIFTS
 from ref.onnx_integer import integer_onnx, rounded_input
-from ref.oracles import run_integer_onnx
+from ref.oracles import EXECUTORS, run_integer_onnx
 from ref.plain import requantize_plain, run_plain
 from tests.ref.random_models import GRAPH_KINDS, models, random_model, random_samples
 
@@ -43,6 +54,27 @@ def test_integer_onnx_gives_every_feature_map(executor, case):
     result = model.output_tensor
     assert values[result.name].dtype == (np.int8 if result.signed else np.uint8)
     assert values[result.name].shape == (len(x), result.shape[0])
+
+
+@pytest.mark.parametrize("kind", ["dense", "depthwise", "leaky", "average"])
+@pytest.mark.parametrize("bits", [9, 16])
+def test_a_wide_result_is_the_same_everywhere(kind, bits, tmp_path):
+    largest = 0
+    for seed in range(6):
+        model = random_model(np.random.default_rng(seed), layers=1, kinds=(kind,), channels=5,
+                             size=6, fully_connected=False, result_bits=bits)
+        x = random_samples(np.random.default_rng(seed + 100), model, 3)
+        expected, name = run(model, x), model.output_tensor.name
+        largest = max(largest, int(np.abs(expected).max()))
+        for index, sample in enumerate(x):
+            assert np.array_equal(run_plain(model, sample.tolist())[name], expected[index])
+        for executor in EXECUTORS:
+            values = run_integer_onnx(integer_onnx(model), x, executor)[name]
+            assert values.dtype == np.int16
+            assert np.array_equal(values.reshape(expected.shape), expected)
+        save_model(model, tmp_path / "wide.q.npz")
+        assert np.array_equal(run(load_model(tmp_path / "wide.q.npz"), x), expected)
+    assert 128 < largest <= 1 << (bits - 1)
 
 
 def test_integer_onnx_of_a_map_keeps_its_axes():
