@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 
 from .atomic import check_output, write_atomically
 from .data import Data, check_data, load_data
-from .errors import UserError, run_command
+from .distance import Distance
+from .errors import run_command
 from .file import load_model
 from .metrics import Metric, find_metric, in_top
 from .model import Model
@@ -55,7 +55,7 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     data = data.head(samples).reshaped(model.input.shape)
     differ = _Differences(model)
     float_output, float_names = float_values(float_path) if float_path is not None else ("", set())
-    errors = {layer.output: _LayerError() for layer in model.layers if layer.output in float_names}
+    errors = {layer.output: Distance() for layer in model.layers if layer.output in float_names}
     run_float = None
     if float_path is not None:
         run_float = float_runner(float_path, dict.fromkeys([*errors, float_output]))
@@ -76,7 +76,7 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
             real = run_float(part.real())
             scores["float"] = real[float_output].reshape(-1, *shape)
             for name, error in errors.items():
-                error.add(name, real[name], maps[name] * _column(model.tensors[name].scale))
+                error.add(real[name], maps[name] * _column(model.tensors[name].scale), name)
         if metric is not None:
             labels = metric.labels[start:start + BATCH]
             for kind, score in scores.items():
@@ -150,36 +150,6 @@ class _Differences:
                 self.first = (f"{oracle} differs first in {name!r}, sample {start + place[0]}, "
                               f"channel {place[1]}, row {place[2]}, column {place[3]}: "
                               f"{int(given[place])} instead of {int(expected[place])}")
-
-
-class _LayerError:
-    """Sums over a layer's real values, float and dequantized, from which its error follows."""
-
-    def __init__(self) -> None:
-        """Nothing summed yet."""
-        self.signal = self.noise = self.integer = self.product = self.largest = 0.0
-
-    def add(self, name: str, real: np.ndarray, dequantized: np.ndarray) -> None:
-        """Take in a batch: float values and ``q * scale`` (N, C, H, W), equal in size."""
-        if real.size != dequantized.size:
-            raise UserError(f"the float network's {name!r} has shape {real.shape}, and the "
-                            f"quantized one's {dequantized.shape}; give the network the model was "
-                            "made from")
-        wide = real.astype(np.float64).reshape(dequantized.shape)
-        error = dequantized - wide
-        self.signal += float((wide * wide).sum())
-        self.noise += float((error * error).sum())
-        self.integer += float((dequantized * dequantized).sum())
-        self.product += float((wide * dequantized).sum())
-        self.largest = max(self.largest, float(np.abs(error).max()))
-
-    def measures(self) -> dict[str, float | None]:
-        """``snr_db``, ``cosine``, ``max_error``."""
-        norm = math.sqrt(self.signal * self.integer)
-        finite = self.signal > 0 and self.noise > 0
-        return {"snr_db": 10 * math.log10(self.signal / self.noise) if finite else None,
-                "cosine": self.product / norm if norm > 0 else None,
-                "max_error": self.largest}
 
 
 def _mean(values: list[np.ndarray], metric: Metric | None) -> float | None:
