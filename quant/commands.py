@@ -13,13 +13,17 @@ from typing import Any
 from rich.console import Console
 
 from ref.atomic import check_output, write_atomically
+from ref.data import load_data
 from ref.file import load_model, save_model
 
+from .accuracy import accuracy_report
 from .exports import FORMATS
 from .flags import add_flags, settings_of
+from .import_onnx import import_onnx
+from .inspect import inspect
 from .prove import prove_report
 from .quantize import quantize
-from .tables import print_model, print_proofs
+from .tables import print_accuracy, print_inspection, print_model, print_proofs
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,25 @@ class Command:
     run: Callable[[argparse.Namespace], int]
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.onnx")
+    _add_calibration(parser, required=False)
+    _add_json(parser)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    _check_json(options)
+    report = inspect(options.network, options.calib)
+    _write_json(options, report)
+    print_inspection(report, Console())
+    return 0
+
+
 def _quantize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NET.onnx")
     _add_calibration(parser)
+    parser.add_argument("--data", metavar="TEST.npz",
+                        help="labelled samples x and y: report the accuracy on them")
     add_flags(parser)
     parser.add_argument("-o", "--output", required=True, metavar="NET.q.npz")
 
@@ -42,13 +62,20 @@ def _quantize(options: argparse.Namespace) -> int:
     output = Path(options.output)
     check_output(output)
     settings = settings_of(options)
+    data = None if options.data is None else load_data(options.data)
     console = Console()
     start = time.perf_counter()
     with console.status("quantizing") as status:
         model = quantize(options.network, options.calib, settings,
                          progress=lambda stage: status.update(f"quantizing: {stage}"))
+        seconds = time.perf_counter() - start
+        if data is not None:
+            status.update("measuring accuracy")
+            accuracy = accuracy_report(model, data, import_onnx(options.network))
     save_model(model, output)
-    print_model(model, time.perf_counter() - start, console)
+    if data is not None:
+        print_accuracy(accuracy, console)
+    print_model(model, seconds, console)
     console.print(f"wrote {output}", soft_wrap=True, highlight=False)
     return 0
 
@@ -66,6 +93,26 @@ def _prove(options: argparse.Namespace) -> int:
     return 0 if all(layer["holds"] for layer in report["layers"]) else 1
 
 
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.q.npz")
+    parser.add_argument("--data", required=True, metavar="TEST.npz",
+                        help="labelled samples: x and y, x_scale and x_zero_point")
+    parser.add_argument("--float", dest="float_network", metavar="NET.onnx",
+                        help="the float network the model was made from, to compare with")
+    parser.add_argument("--samples", type=int, metavar="N", help="only the first N (default: all)")
+    _add_json(parser)
+
+
+def _eval(options: argparse.Namespace) -> int:
+    _check_json(options)
+    network = None if options.float_network is None else import_onnx(options.float_network)
+    report = accuracy_report(load_model(options.network),
+                             load_data(options.data).head(options.samples), network)
+    _write_json(options, report)
+    print_accuracy(report, Console())
+    return 0
+
+
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NET.q.npz")
     parser.add_argument("-f", "--format", required=True, choices=FORMATS, help="; ".join(
@@ -79,8 +126,8 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_calibration(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--calib", required=True, metavar="CALIB.npz",
+def _add_calibration(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--calib", required=required, metavar="CALIB.npz",
                         help="calibration data: x, and x_scale and x_zero_point where they apply")
 
 
@@ -100,8 +147,12 @@ def _write_json(options: argparse.Namespace, result: dict[str, Any]) -> None:
 
 
 COMMANDS = {
+    "inspect": Command("what the import makes of a float ONNX network", _inspect_arguments,
+                       _inspect),
     "quantize": Command("float ONNX to an integer model", _quantize_arguments, _quantize),
     "prove": Command("prove every accumulator's width again, and reach its bound on an input",
                      _prove_arguments, _prove),
+    "eval": Command("accuracy: float, only weights, only activations, and all in integers",
+                    _eval_arguments, _eval),
     "export": Command("integer model to another format", _export_arguments, _export),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from .graph import (
     is_rectified,
 )
 
+#: What is done to each layer's result, given its name and value (N, C, H, W).
+Rounding = Callable[[str, np.ndarray], np.ndarray]
 #: Values one batch of the largest tensor may hold; bounds the memory of an evaluation.
 BATCH_VALUES = 1 << 22
 
@@ -51,25 +53,36 @@ def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.
     return data.reshaped(network.input_shape).real(dtype)
 
 
-def evaluate_tensors(network: FloatNetwork, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+def _exact(name: str, value: np.ndarray) -> np.ndarray:
+    """No rounding."""
+    return value
+
+
+def evaluate_tensors(network: FloatNetwork, x: np.ndarray, rounding: Rounding = _exact
+                     ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and value (N, C, H, W) of every layer's result in order, for a real input of that form.
 
+    ``rounding`` changes each of them before later layers read it.
     Computes in the dtype of ``x``; holds what later layers read, the caller what it wants to keep.
     """
     live = {network.input: x * network.input_gain.reshape(-1, 1, 1).astype(x.dtype)
             + network.input_offset.reshape(-1, 1, 1).astype(x.dtype)}
     last = {name: index for index, layer in enumerate(network.layers) for name in layer.inputs}
     for index, layer in enumerate(network.layers):
-        value = evaluate_layer(layer, *(live[name] for name in layer.inputs))
+        value = rounding(layer.output,
+                         evaluate_layer(layer, *(live[name] for name in layer.inputs)))
         live[layer.output] = value
         live = {name: live[name] for name in live if last.get(name, -1) > index}
         yield layer.output, value
 
 
-def evaluate(network: FloatNetwork, x: np.ndarray) -> np.ndarray:
-    """The network's real result (N, C, H, W) for a real input (N, C, H, W)."""
+def evaluate(network: FloatNetwork, x: np.ndarray, rounding: Rounding = _exact) -> np.ndarray:
+    """The network's real result (N, C, H, W) for a real input (N, C, H, W).
+
+    ``rounding`` as for `evaluate_tensors`.
+    """
     results = [value for start, stop in batches(network, len(x))
-               for name, value in evaluate_tensors(network, x[start:stop])
+               for name, value in evaluate_tensors(network, x[start:stop], rounding)
                if name == network.output]
     return np.concatenate(results)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -139,6 +139,16 @@ class FloatNetwork:
                 height, width = layer.window.output_size(height, width)
             shapes[layer.output] = (channels, height, width)
         return shapes
+
+    def with_first_convolution(self) -> FloatNetwork:
+        """The same network with an identity between the input and all that reads it."""
+        name, channels = f"{self.input}_normalized", self.input_shape[0]
+        identity = FloatConv(name, (self.input,), name, Window((1, 1)),
+                             np.ones((channels, 1, 1, 1)), np.zeros(channels), channels, None)
+        layers = (replace(layer, inputs=tuple(name if tensor == self.input else tensor
+                                              for tensor in layer.inputs))
+                  for layer in self.layers)
+        return replace(self, layers=(identity, *layers))
 
     def readers(self, tensor: str) -> list[FloatLayer]:
         """The layers that read ``tensor``, in order; none for the network's output."""

@@ -82,8 +82,7 @@ def read_graph(path: str | Path) -> OnnxGraph:
     for node in nodes:
         if not _fold(node, constants, shapes, model):
             kept.append(node)
-    for node in kept:
-        _check_operator(node)
+    _check_operators(kept)
     _check_joins(kept, inputs[0].name)
     return OnnxGraph(Path(path).stem, opset, inputs[0].name, shape, graph.output[0].name,
                      tuple(kept), constants)
@@ -178,12 +177,14 @@ def _check_domain(node: NodeProto) -> None:
                             "cannot run; export the network without control flow")
 
 
-def _check_operator(node: NodeProto) -> None:
-    """Refuse an operator that acts on data and is not in `OPERATORS`."""
-    if node.op_type not in OPERATORS:
-        raise UserError(f"{where(node)} is an unsupported operator; replace it by supported ones "
-                        f"({', '.join(sorted(OPERATORS))}) or cut the network "
-                        "there")
+def _check_operators(nodes: list[NodeProto]) -> None:
+    """Refuse operators that act on data and are not in `OPERATORS`, all in one sentence."""
+    refused = [where(node) for node in nodes if node.op_type not in OPERATORS]
+    if refused:
+        what = ("is an unsupported operator; replace it" if len(refused) == 1
+                else "are unsupported operators; replace them")
+        raise UserError(f"{', '.join(refused)} {what} by supported ones "
+                        f"({', '.join(sorted(OPERATORS))}) or cut the network there")
 
 
 def _needed(nodes: list[NodeProto], output: str) -> list[NodeProto]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ref.check import check_model
 from ref.data import Data, load_data
 from ref.errors import UserError
-from ref.model import Conv2d, Layer, Model, Window
+from ref.model import Conv2d, Layer, Model
 
 from .balance import balance, balance_report
 from .calibrate import calibrate
@@ -101,14 +101,7 @@ def _with_first_convolution(network: FloatNetwork, data: Data) -> FloatNetwork:
     linked = network.linked(PASSING)[network.input]
     joined = any(isinstance(layer, FloatConcat) and layer.output in linked
                  for layer in network.layers)
-    name = f"{network.input}_normalized"
     if all(isinstance(layer, FloatConv) for layer in network.readers(network.input)) or (
             plain and not joined):
         return network
-    channels = network.input_shape[0]
-    identity = FloatConv(name, (network.input,), name, Window((1, 1)),
-                         np.ones((channels, 1, 1, 1)), np.zeros(channels), channels, None)
-    layers = (replace(layer, inputs=tuple(name if tensor == network.input else tensor
-                                          for tensor in layer.inputs))
-              for layer in network.layers)
-    return replace(network, layers=(identity, *layers))
+    return network.with_first_convolution()

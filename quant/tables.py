@@ -10,6 +10,12 @@ from rich.table import Table
 
 from ref.model import Model
 
+#: Names of the rows of an accuracy report.
+ROWS = {"float": "float", "weights": "only weights in integers",
+        "activations": "only activations in integers", "full": "integers"}
+#: Channels written out one by one at most.
+MOST_LISTED = 8
+
 
 def print_model(model: Model, seconds: float, console: Console) -> None:
     """A table of the layers: kind, result, weight, activation and accumulator bits."""
@@ -25,6 +31,58 @@ def print_model(model: Model, seconds: float, console: Console) -> None:
     console.print(table)
 
 
+def print_inspection(report: dict[str, Any], console: Console) -> None:
+    """Tables of a `quant.inspect.inspect`: the layers, their operators, and ranges if calibrated.
+    """
+    shape = "x".join(map(str, report["input"]["shape"]))
+    console.print(f"{report['network']}: input {report['input']['name']!r} {shape}, opset "
+                  f"{report['opset']}, {report['weights']:,} weights, {report['macs']:,} MACs",
+                  highlight=False, soft_wrap=True)
+    table = _table("", "layer", "kind", ">result", "kernel", ">weights", ">MACs")
+    made_of: dict[str, list[str]] = {}
+    for layer in report["layers"]:
+        kernel = "" if layer["kernel"] is None else "x".join(map(str, layer["kernel"]))
+        if kernel and layer["stride"] != [1, 1]:
+            kernel += "/" + "x".join(map(str, layer["stride"]))
+        kinds = " ".join(operator.split()[0] for operator in layer["operators"])
+        made_of.setdefault(kinds, []).append(layer["name"])
+        table.add_row(layer["name"], layer["kind"], "x".join(map(str, layer["shape"])), kernel,
+                      f"{layer['weights']:,}" if layer["weights"] else "",
+                      f"{layer['macs']:,}" if layer["macs"] else "")
+    console.print(table)
+    for kinds, names in made_of.items():
+        where = names[0] if len(names) == 1 else f"{len(names)} layers"
+        if kinds:
+            console.print(f"{kinds}: {where}", highlight=False, soft_wrap=True)
+    if report["samples"] is not None:
+        table = _table(f"on {report['samples']} calibration samples", "layer", "activation",
+                       ">lowest", ">highest", ">uniformity", "channels that never change",
+                       "rows of zero weights")
+        for layer in report["layers"]:
+            table.add_row(layer["name"], layer["activation"] or "", f"{layer['lo']:.4g}",
+                          f"{layer['hi']:.4g}", f"{layer['uniformity']:.3f}",
+                          _listed(layer["dead"]), _listed(layer["zero_rows"]))
+        console.print(table)
+    if report["host"]:
+        console.print(f"left to the host: {', '.join(report['host'])}", highlight=False,
+                      soft_wrap=True)
+
+
+def print_accuracy(report: dict[str, Any], console: Console) -> None:
+    """A table of a `quant.accuracy.accuracy_report`."""
+    metric = report["metric"] or "no labels"
+    table = _table(f"{report['network']}: {metric} on {report['samples']:,} samples", "",
+                   f">{metric}", ">gained", ">lost", ">changed", ">SNR")
+    for kind, row in report["rows"].items():
+        value = "" if row["value"] is None else (
+            f"{row['value']:.2f} %" if metric == "top-1" else f"{row['value']:.4f}")
+        paired = ["" if row.get(name) is None else str(row[name])
+                  for name in ("gained", "lost", "changed")]
+        table.add_row(ROWS[kind], value, *paired,
+                      f"{row['snr_db']:.1f} dB" if row.get("snr_db") is not None else "")
+    console.print(table)
+
+
 def print_proofs(report: dict[str, Any], console: Console) -> None:
     """A table of a `quant.prove.prove_report`."""
     table = _table(f"{report['network']}: every accumulator within {report['widest']} bits",
@@ -37,11 +95,18 @@ def print_proofs(report: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def _listed(channels: list[int]) -> str:
+    """Channel numbers as text, many of them by their count."""
+    if len(channels) > MOST_LISTED:
+        return f"{len(channels)} channels"
+    return " ".join(map(str, channels))
+
+
 def _table(title: str, *headings: str) -> Table:
     """A table with columns of these headings; those that start with ``>`` align to the right."""
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     for heading in headings:
         numeric = heading.startswith(">")
         table.add_column(heading.lstrip(">"), justify="right" if numeric else "left",
-                         no_wrap=numeric)
+                         no_wrap=numeric, overflow="fold")
     return table
