@@ -14,6 +14,7 @@ from .presets import (
     PRESETS,
     ROUNDINGS,
     VARYING,
+    WEIGHT_CODES,
     WEIGHT_SCALES,
     Settings,
     find_preset,
@@ -42,6 +43,8 @@ def _override(text: str) -> tuple[str, dict[str, int | str]]:
 #: Each flag sets the field of `Settings` that its name (or ``dest``) says; not given: the preset's.
 FLAGS: dict[str, dict[str, Any]] = {
     "--weight-bits": {"type": int, "metavar": "BITS", "help": "bits of a weight, 2..8"},
+    "--weight-code": {"choices": WEIGHT_CODES,
+                      "help": "linear, or AUSN: superposed powers of two"},
     "--activation-bits": {"type": int, "metavar": "BITS", "help": "bits of an activation, 2..8"},
     "--weight-scale": {"choices": WEIGHT_SCALES,
                        "help": "one weight step per output channel (default) or per layer"},

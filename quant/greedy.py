@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .weights import WeightCode
+
 #: Share of the mean input energy added to the moments: keeps the corrections of weights that few
 #: samples determine small.
 DAMPING = 0.02
@@ -42,8 +44,8 @@ class Moments:
     real_mean: np.ndarray
     samples: int
 
-    def round(self, weight: np.ndarray, unit: np.ndarray, bits: int) -> np.ndarray:
-        """Integers for ``weight`` (O, ...) in units of ``unit`` (O,): narrow range, float64."""
+    def round(self, weight: np.ndarray, unit: np.ndarray, code: WeightCode) -> np.ndarray:
+        """Levels of ``code`` for ``weight`` (O, ...) in units of ``unit`` (O,), float64."""
         groups, fan_in = self.integer_mean.shape
         rows = (weight / np.where(unit > 0, unit, 1.0).reshape(-1, *(1,) * (weight.ndim - 1))
                 ).reshape(groups, -1, fan_in)
@@ -59,7 +61,7 @@ class Moments:
                                     order[:, None, :], 2)
         factor = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
         rows = np.take_along_axis(rows, order[:, None, :], 2)
-        rounded = _round_in_order(rows, factor, (1 << (bits - 1)) - 1)
+        rounded = _round_in_order(rows, factor, code)
         result = np.empty_like(rounded)
         np.put_along_axis(result, np.broadcast_to(order[:, None, :], rows.shape), rounded, 2)
         return result.reshape(weight.shape)
@@ -75,8 +77,8 @@ class Moments:
                          @ self.integer_mean[:, :, None]).ravel()
 
 
-def _round_in_order(rows: np.ndarray, factor: np.ndarray, largest: int) -> np.ndarray:
-    """``rows`` (G, R, K) rounded from the first column to the last.
+def _round_in_order(rows: np.ndarray, factor: np.ndarray, code: WeightCode) -> np.ndarray:
+    """``rows`` (G, R, K) rounded to levels from the first column to the last.
 
     ``factor`` (G, K, K) is the upper Cholesky factor of the inverse moments.
     """
@@ -87,7 +89,7 @@ def _round_in_order(rows: np.ndarray, factor: np.ndarray, largest: int) -> np.nd
         errors = np.empty((*rows.shape[:2], stop - start))
         for column in range(start, stop):
             value = rows[:, :, column]
-            rounded[:, :, column] = np.clip(np.rint(value), -largest, largest)
+            rounded[:, :, column] = code.nearest(value)
             pivot = factor[:, column, column][:, None]
             error = (value - rounded[:, :, column]) / pivot
             rows[:, :, column:stop] -= error[:, :, None] * factor[:, None, column, column:stop]

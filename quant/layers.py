@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ref.ausn import AusnCode
 from ref.bounds import (
     Bounds,
     accumulator_bounds,
@@ -44,7 +45,7 @@ from .graph import (
 )
 from .greedy import Moments
 from .presets import Settings
-from .weights import round_weights, weight_steps
+from .weights import WeightCode, round_weights, weight_codes, weight_steps
 
 #: Bits of the accumulator that adds products and bias.
 ACCUMULATOR_BITS = 24
@@ -117,12 +118,11 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
                  moments: Moments | None) -> tuple[Conv2d, Quantized]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof."""
-    bits = settings.weight_bits
     inputs = layer.input_of_output                              # (O, I / groups)
     weight = layer.weight * source.step[inputs][:, :, None, None]
     energy = np.broadcast_to((source.square / source.step ** 2)[inputs][:, :, None, None],
                              weight.shape).reshape(len(weight), -1)
-    unit = _units(weight.reshape(len(weight), -1), energy, layer, source, settings)
+    code, unit = _code(weight.reshape(len(weight), -1), energy, layer, source, settings)
     step = np.maximum(target.step, unit / LARGEST_RATIO)
     if target.shared:
         step = np.full_like(step, step.max())
@@ -136,7 +136,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     for _ in range(ATTEMPTS):
         multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
         unit = multiplier * 2.0 ** -shift * step                # the realized one
-        integers, bias = _rounded(weight, unit, layer, source, settings, moments)
+        integers, bias = _rounded(weight, unit, code, layer, source, settings,
+                                  moments)
         bias = np.rint(bias)
         lows, highs = accumulator_bounds(integers.astype(np.int64), np.zeros(len(bias)),
                                          *source.bounds, padded, layer.groups)
@@ -159,11 +160,12 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     if isinstance(layer.activation, Leaky):
         negative = np.minimum(np.rint(layer.activation.slope * multiplier),
                               (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
-    whole = integers.astype(np.int8), bias.astype(np.int64)
+    whole = integers.astype(code.dtype), bias.astype(np.int64)
     made = Conv2d(
-        layer.name, layer.inputs, layer.output, whole[0], bits, layer.window, layer.groups,
-        pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative),
-        accumulator_proof(*whole, *source.bounds, padded, layer.groups))
+        layer.name, layer.inputs, layer.output, whole[0], settings.weight_bits, layer.window,
+        layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative),
+        accumulator_proof(*whole, *source.bounds, padded, layer.groups),
+        code if isinstance(code, AusnCode) else None)
     return made, _result(made, [source], target, step, target.signed)
 
 
@@ -176,13 +178,14 @@ def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add
     return made, _result(made, sources, target, step, target.signed)
 
 
-def _rounded(weight: np.ndarray, unit: np.ndarray, layer: FloatConv, source: Quantized,
-             settings: Settings, moments: Moments | None) -> tuple[np.ndarray, np.ndarray]:
+def _rounded(weight: np.ndarray, unit: np.ndarray, code: WeightCode, layer: FloatConv,
+             source: Quantized, settings: Settings, moments: Moments | None
+             ) -> tuple[np.ndarray, np.ndarray]:
     """Integers of ``weight`` (O, ...), which holds the input's steps; the bias unrounded, (O,)."""
     if moments is not None:
-        integers = moments.round(weight, unit, settings.weight_bits)
+        integers = moments.round(weight, unit, code)
         return integers, layer.bias / unit + moments.bias(weight, integers, unit)
-    integers = round_weights(weight, unit, settings.weight_bits)
+    integers = round_weights(weight, unit, code)
     inputs = layer.input_of_output
     bias = layer.bias / unit - np.einsum("oi,oi->o", integers.sum(axis=(2, 3)),
                                          source.zero[inputs])
@@ -192,19 +195,23 @@ def _rounded(weight: np.ndarray, unit: np.ndarray, layer: FloatConv, source: Qua
     return integers, bias
 
 
-def _units(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
-           settings: Settings) -> np.ndarray:
-    """The accumulator step of each row of ``weight`` (O, K), which holds the input's steps, (O,).
+def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
+          settings: Settings) -> tuple[WeightCode, np.ndarray]:
+    """The code of the rows of ``weight`` (O, K), and the accumulator step of each, (O,).
 
-    With one weight step per layer a depthwise layer's rows keep their input channel's own step.
+    ``weight`` holds the input's steps. Of the codes that the settings allow the one that loses
+    least is taken. With one weight step per layer a depthwise layer's rows keep their input
+    channel's own step.
     """
-    if settings.weight_scale == "channel":
-        return weight_steps(weight, settings.weight_bits, energy)
-    gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)
-    if not layer.channelwise:
-        gain = np.full_like(gain, gain.mean())
-    whole = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
-    return weight_steps(whole[0], settings.weight_bits, whole[1]) * gain[:, 0]
+    gain = np.ones((len(weight), 1))
+    if settings.weight_scale == "tensor":
+        gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)
+        if not layer.channelwise:
+            gain = np.full_like(gain, gain.mean())
+        weight, energy = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
+    found = [(code, *weight_steps(weight, code, energy)) for code in weight_codes(settings)]
+    code, step, _ = min(found, key=lambda one: one[2])
+    return code, step * gain[:, 0]
 
 
 def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target

@@ -11,12 +11,15 @@ from ref.errors import UserError
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
 
+#: What weights are stored as: integers in equal steps, or superposed powers of two (`ref.ausn`).
+WEIGHT_CODES = ("linear", "ausn")
+
 #: How weights become integers: each alone, or greedily on the calibration data.
 ROUNDINGS = ("nearest", "greedy")
 
 #: Settings that may differ from layer to layer. The others shape the whole network before a layer
 #: is quantized: calibration and transfer work on maps between layers.
-VARYING = ("weight_bits", "activation_bits", "rounding")
+VARYING = ("weight_bits", "weight_code", "activation_bits", "rounding")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Settings:
     activation_bits: int = 8                # 2..8
     calibration: str = "mse"                # one of calibrate.METHODS
     transfer: float | Literal["search"] = 0.2   # TAIT's exponent t, 0..1 (see balance.py)
+    weight_code: str = "linear"             # one of WEIGHT_CODES (see weights.py)
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
     rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
@@ -47,6 +51,12 @@ class Settings:
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
+        if self.weight_code not in WEIGHT_CODES:
+            raise UserError(f"the weight code {self.weight_code!r} is unknown; use one of "
+                            f"{', '.join(WEIGHT_CODES)}")
+        if self.weight_code == "ausn" and self.weight_bits < 3:
+            raise UserError(f"AUSN weights of {self.weight_bits} bits do not exist; choose 3 to 8 "
+                            "weight bits, or linear ones")
         if self.rounding not in ROUNDINGS:
             raise UserError(f"the rounding {self.rounding!r} is unknown; use one of "
                             f"{', '.join(ROUNDINGS)}")
@@ -93,7 +103,8 @@ def _rounding(weight_bits: int) -> str:
 
 
 PRESETS = {f"w{bits}a8": Settings(weight_bits=bits, rounding=_rounding(bits))
-           for bits in (8, 6, 5, 4)}
+           for bits in (8, 6, 5, 4)} | {
+    "ausn5": Settings(weight_bits=5, weight_code="ausn", rounding=_rounding(5))}
 
 
 def find_preset(name: str) -> Settings:

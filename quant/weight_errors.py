@@ -12,22 +12,24 @@ import numpy as np
 from ref.model import Conv2d
 
 from .graph import FloatConv
+from .weights import LinearCode
 
 
 def weight_errors(layer: FloatConv, made: Conv2d, source_step: np.ndarray,
                   result_step: np.ndarray) -> dict[str, float]:
     """Squared errors of the integer weights relative to the sum of the squared float weights.
 
-    ``clipping`` sums over weights beyond the largest integer, ``rounding`` over all others; both
-    are 0 for a layer of zeros. ``layer`` is of the balanced network, ``source_step`` (I,) and
-    ``result_step`` (O,) are the steps of the maps it reads and makes, in that network's units.
+    ``clipping`` sums over weights that lie beyond the largest level by more than half of its
+    distance from the next, ``rounding`` over all others; both are 0 for a layer of zeros.
+    ``layer`` is of the balanced network, ``source_step`` (I,) and ``result_step`` (O,) are the
+    steps of the maps it reads and makes, in that network's units.
     """
     rule = made.requantization
     unit = rule.multiplier * 2.0 ** -rule.shift * result_step               # (O,)
     scale = (unit[:, None] / source_step[layer.input_of_output])[:, :, None, None]
     error = (layer.weight - made.weight * scale) ** 2
-    largest = (1 << (made.weight_bits - 1)) - 1
-    beyond = np.abs(layer.weight) > (largest + 0.5) * np.abs(scale)
+    levels = (made.weight_code or LinearCode(made.weight_bits)).levels
+    beyond = np.abs(layer.weight) > (1.5 * levels[-1] - 0.5 * levels[-2]) * np.abs(scale)
     total = float((layer.weight ** 2).sum()) or 1.0
     return {"clipping": float(error[beyond].sum()) / total,
             "rounding": float(error[~beyond].sum()) / total}

@@ -1,34 +1,80 @@
-"""Linear symmetric weights: the step of each output channel and the rounded integers."""
+"""Weights as integers of a code: the step of each output channel and the nearest levels."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
+
+from ref.ausn import EXPONENT_BITS, AusnCode
+
+from .presets import Settings
 
 #: Candidate steps, as shares of the one that represents the largest weight exactly at the end.
 CANDIDATES = np.linspace(0.5, 1.0, 51)
 
 
-def weight_steps(weight: np.ndarray, bits: int, energy: np.ndarray) -> np.ndarray:
-    """The step of each row of ``weight`` (O, K) that loses least, (O,); 0 for a row of zeros.
+@dataclass(frozen=True)
+class LinearCode:
+    """Linear weights: the integers of the narrow range of ``weight_bits`` bits."""
 
-    A search over `CANDIDATES`: the loss is the squared error of the ``bits``-bit narrow-range
-    integers, weighted by ``energy`` (O, K), the mean square of the input each weight meets (the
-    linear quantizer's local search of LLSQ, ICLR 2020, run to convergence without training).
+    weight_bits: int                        # 2..8
+
+    @property
+    def largest(self) -> int:
+        """The largest integer."""
+        return (1 << (self.weight_bits - 1)) - 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The integers' type."""
+        return np.dtype(np.int8)
+
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """All magnitudes, int64, growing."""
+        return np.arange(self.largest + 1)
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """The integer nearest to each real value, float64 of the same shape."""
+        return np.clip(np.rint(values), -self.largest, self.largest)
+
+
+#: What weights can be stored as: magnitudes ``levels``, found by ``nearest``.
+WeightCode = LinearCode | AusnCode
+
+
+def weight_codes(settings: Settings) -> tuple[WeightCode, ...]:
+    """The codes that a layer may choose from: for AUSN, every split of its bits."""
+    if settings.weight_code == "linear":
+        return (LinearCode(settings.weight_bits),)
+    magnitude = settings.weight_bits - 1
+    return tuple(AusnCode(exponent, magnitude - exponent) for exponent in EXPONENT_BITS
+                 if exponent <= magnitude)
+
+
+def weight_steps(weight: np.ndarray, code: WeightCode, energy: np.ndarray
+                 ) -> tuple[np.ndarray, float]:
+    """The step of each row of ``weight`` (O, K) that loses least, (O,), and what all rows lose.
+
+    A search over `CANDIDATES`: the loss is the squared error of the nearest levels, those beyond
+    the largest included, weighted by ``energy`` (O, K), the mean square of the input each weight
+    meets (the linear quantizer's local search of LLSQ, ICLR 2020, run to convergence without
+    training; AUSN's sum of clipping and rounding error). A row of zeros has the step 0.
     """
-    largest = (1 << (bits - 1)) - 1
-    full = np.abs(weight).max(axis=1) / largest
+    full = np.abs(weight).max(axis=1) / code.largest
     best, least = full.copy(), np.full(len(weight), np.inf)
     for share in CANDIDATES[::-1]:
         step = full * share
-        error = weight - round_weights(weight, step, bits) * step[:, None]
+        error = weight - round_weights(weight, step, code) * step[:, None]
         loss = (error ** 2 * energy).sum(axis=1)
         better = loss < least
         best[better], least[better] = step[better], loss[better]
-    return best
+    return best, float(least.sum())
 
 
-def round_weights(weight: np.ndarray, step: np.ndarray, bits: int) -> np.ndarray:
-    """``weight`` (O, ...) in units of ``step`` (O,), rounded into the narrow range, float64."""
-    largest = (1 << (bits - 1)) - 1
+def round_weights(weight: np.ndarray, step: np.ndarray, code: WeightCode) -> np.ndarray:
+    """The levels nearest to ``weight`` (O, ...) in units of ``step`` (O,), float64."""
     divisor = np.where(step > 0, step, 1.0).reshape(-1, *(1,) * (weight.ndim - 1))
-    return np.clip(np.rint(weight / divisor), -largest, largest)
+    return code.nearest(weight / divisor)

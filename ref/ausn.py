@@ -70,17 +70,23 @@ class AusnCode:
         return np.dtype(np.int8 if self.largest <= np.iinfo(np.int8).max else np.int16)
 
     @cached_property
-    def midpoints(self) -> np.ndarray:
-        """Where one level's share ends and the next one's begins, float64 (2^bits - 1,)."""
-        return (self.levels[1:] + self.levels[:-1]) / 2
+    def _nearest(self) -> np.ndarray:
+        """The level nearest to 0, 1/2, 1, 3/2 and so on up to the largest, float64.
+
+        Borders between levels are among these numbers, so what lies between two has the level of
+        the lower one.
+        """
+        middles = (self.levels[1:] + self.levels[:-1]) / 2
+        halves = np.arange(2 * self.largest + 1) / 2
+        return self.levels[np.searchsorted(middles, halves, side="right")].astype(np.float64)
 
     def nearest(self, values: np.ndarray) -> np.ndarray:
         """The level nearest to each real value, with its sign: float64 of the same shape.
 
         Half-way between two levels the larger magnitude is taken; beyond the largest, that one.
         """
-        codes = np.searchsorted(self.midpoints, np.abs(values), side="right")
-        return np.copysign(self.levels[codes], values) + 0.0
+        halves = np.minimum(2 * np.abs(values), 2 * self.largest).astype(np.int64)
+        return np.copysign(self._nearest[halves], values) + 0.0
 
     def encode(self, integers: np.ndarray) -> np.ndarray:
         """Sign (highest bit), E and A of integers that are levels, uint8 of the same shape.

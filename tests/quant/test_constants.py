@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from quant.calibrate import BINS, Statistics
 from quant.dyadic import LARGEST_RATIO, input_ratio, requantizer_ratio
 from quant.ranges import FLOOR, channel_ranges, tensor_range
-from quant.weights import round_weights, weight_steps
+from quant.weights import LinearCode, round_weights, weight_steps
 from ref.model import SHIFTS
 
 ratios = st.floats(1e-12, LARGEST_RATIO)
@@ -48,15 +48,16 @@ def test_weight_steps_lose_least_by_hand():
     # Three bits hold -3..3: one outlier of 3.5 is worth clipping when the others weigh enough.
     weight = np.array([[3.6, 1.0, -1.0, 2.0, 1.0, -2.0], [3.6, 1.0, -1.0, 2.0, 1.0, -2.0]])
     energy = np.array([[0.0, 1, 1, 1, 1, 1], [1e6, 1, 1, 1, 1, 1]])
-    step = weight_steps(weight, 3, energy)
+    step, _ = weight_steps(weight, LinearCode(3), energy)
     assert step[0] == pytest.approx(1.0, abs=0.02) and step[1] == pytest.approx(1.2, abs=0.02)
-    assert np.array_equal(round_weights(weight, step, 3)[0], [3, 1, -1, 2, 1, -2])
+    assert np.array_equal(round_weights(weight, step, LinearCode(3))[0], [3, 1, -1, 2, 1, -2])
 
 
 def test_weight_steps_of_zeros_and_dead_rows():
     weight = np.array([[0.0, 0.0], [1e-13, -2e-13]])
-    step = weight_steps(weight, 8, np.ones((2, 2)))
-    assert step[0] == 0 and np.array_equal(round_weights(weight, step, 8)[1], [64, -127])
+    code = LinearCode(8)
+    step, _ = weight_steps(weight, code, np.ones((2, 2)))
+    assert step[0] == 0 and np.array_equal(round_weights(weight, step, code)[1], [64, -127])
 
 
 def statistics(*channels):

@@ -8,10 +8,12 @@ import pytest
 from quant import PRESETS, Settings, quantize
 from quant.evaluate import evaluate, real_input
 from quant.greedy import BLOCK, Moments
-from quant.weights import round_weights
+from quant.weights import LinearCode, round_weights
 from ref.errors import UserError
 from ref.run import logits, run_layers
 from tests.quant.networks import depthwise_network, image_data
+
+CODE = LinearCode(4)
 
 
 def correlated(samples, channels, groups=1, seed=0):
@@ -43,39 +45,39 @@ def test_sums_on_the_data_are_closer_than_with_nearest_rounding(groups, fan_in, 
         sums = x @ difference.transpose(0, 2, 1)
         return (sums - sums.mean(axis=1, keepdims=True)).var()
 
-    integers = moments.round(weight, unit, 4)
+    integers = moments.round(weight, unit, CODE)
     assert np.array_equal(integers, np.rint(integers)) and np.abs(integers).max() <= 7
-    assert error(integers) < 0.6 * error(round_weights(weight, unit, 4))
+    assert error(integers) < 0.6 * error(round_weights(weight, unit, CODE))
 
 
 def test_blocks_change_nothing(monkeypatch):
     x = correlated(1000, 30)
     weight = np.random.default_rng(2).normal(size=(4, 30, 1, 1))
     moments, unit = moments_of(x, x), np.full(4, 0.3)
-    whole = moments.round(weight, unit, 4)
+    whole = moments.round(weight, unit, CODE)
     monkeypatch.setattr("quant.greedy.BLOCK", 7)
-    assert np.array_equal(moments.round(weight, unit, 4), whole)
+    assert np.array_equal(moments.round(weight, unit, CODE), whole)
 
 
 def test_uncorrelated_inputs_give_nearest_rounding():
     weight = np.random.default_rng(3).normal(size=(4, 10, 1, 1))
     unit = np.full(4, 0.3)
     moments = Moments(np.eye(10)[None], np.eye(10)[None], np.zeros((1, 10)), np.zeros((1, 10)), 100)
-    assert np.array_equal(moments.round(weight, unit, 4), round_weights(weight, unit, 4))
+    assert np.array_equal(moments.round(weight, unit, CODE), round_weights(weight, unit, CODE))
 
 
 def test_weights_make_good_what_the_integer_network_did_to_its_inputs():
     x = np.random.default_rng(4).normal(size=(1, 10 ** 5, 4))
     mixing = np.eye(4) + np.array([[0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0.5, 0], [0, 0, 0, 0]])
     weight = np.array([4.0, 3, 6, 2]).reshape(1, 4, 1, 1)
-    found = moments_of(x, x @ mixing).round(weight, np.ones(1), 8)
+    found = moments_of(x, x @ mixing).round(weight, np.ones(1), LinearCode(8))
     assert np.array_equal(found.ravel(), mixing @ weight.ravel())
 
 
 def test_inputs_that_are_always_zero_do_no_harm():
     zeros = np.zeros((2, 50, 9))
     weight = np.random.default_rng(5).normal(size=(2, 1, 3, 3))
-    integers = moments_of(zeros, zeros).round(weight, np.array([0.3, 0.0]), 4)
+    integers = moments_of(zeros, zeros).round(weight, np.array([0.3, 0.0]), CODE)
     assert np.isfinite(integers).all() and integers.shape == weight.shape
 
 
@@ -106,6 +108,7 @@ def test_first_layer_with_an_offset_and_padding(tmp_path):
 
 def test_presets_and_unknown_rounding():
     assert {name: found.rounding for name, found in PRESETS.items()} == {
-        "w8a8": "nearest", "w6a8": "greedy", "w5a8": "greedy", "w4a8": "greedy"}
+        "w8a8": "nearest", "w6a8": "greedy", "w5a8": "greedy", "w4a8": "greedy",
+        "ausn5": "greedy"}
     with pytest.raises(UserError, match="the rounding 'up' is unknown; use one of nearest, greedy"):
         Settings(rounding="up")

@@ -1,0 +1,116 @@
+"""AUSN weights from the quantizer: choice of the split, both roundings, both error metrics."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from quant import PRESETS, Settings, quantize, with_settings
+from quant.evaluate import evaluate, real_input
+from quant.graph import FloatConv
+from quant.weight_errors import weight_errors
+from quant.weights import LinearCode, round_weights, weight_codes, weight_steps
+from ref import AusnCode, Conv2d, Requantization, UserError, Window, logits, run_layers
+from ref.onnx_integer import integer_onnx
+from ref.oracles import EXECUTORS, run_integer_onnx
+from tests.quant.networks import depthwise_network, image_data
+
+AUSN5 = PRESETS["ausn5"]
+
+
+def convolutions(model):
+    return [layer for layer in model.layers if isinstance(layer, Conv2d)]
+
+
+def noise(model, network, data):
+    """Mean squared error of the scores."""
+    real = evaluate(network, real_input(network, data, np.float64))[:, :, 0, 0]
+    return ((logits(model, data.x) * model.output_tensor.scale - real) ** 2).mean()
+
+
+def test_the_preset():
+    assert AUSN5 == Settings(weight_bits=5, weight_code="ausn", rounding="greedy")
+    assert weight_codes(AUSN5) == (AusnCode(2, 2), AusnCode(3, 1))
+    assert weight_codes(Settings(weight_bits=3, weight_code="ausn")) == (AusnCode(2, 0),)
+    assert weight_codes(Settings(weight_bits=6)) == (LinearCode(6),)
+
+
+@pytest.mark.parametrize("rounding", ["greedy", "nearest"])
+def test_every_layer_has_a_code_and_less_noise_than_with_four_linear_bits(tmp_path, rounding):
+    network, data = depthwise_network(tmp_path), image_data()
+    models = {code: quantize(network, data, Settings(weight_bits=bits, weight_code=code,
+                                                     rounding=rounding))
+              for code, bits in (("ausn", 5), ("linear", 4))}
+    for layer in convolutions(models["ausn"]):
+        assert layer.weight_bits == 5 and layer.weight_code in weight_codes(AUSN5)
+        assert np.isin(np.abs(layer.weight.astype(int)), layer.weight_code.levels).all()
+    assert noise(models["ausn"], network, data) < noise(models["linear"], network, data)
+
+
+def test_greedy_rounding_loses_less_than_nearest(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    greedy, nearest = (quantize(network, data, dataclasses.replace(AUSN5, rounding=rounding))
+                       for rounding in ("greedy", "nearest"))
+    assert noise(greedy, network, data) < 0.7 * noise(nearest, network, data)
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_network_that_mixes_all_kinds_of_weights_is_exact_everywhere(tmp_path, executor):
+    network, data = depthwise_network(tmp_path), image_data(seed=2).head(8)
+    overrides = {"conv0": {"weight_code": "linear"}, "conv3": {"weight_bits": 4},
+                 "conv10": {"weight_bits": 8}}
+    model = quantize(network, image_data(),
+                     dataclasses.replace(AUSN5, weight_scale="tensor", overrides=overrides))
+    made = convolutions(model)
+    assert {layer.weight.dtype for layer in made} == {np.dtype("int8"), np.dtype("int16")}
+    assert made[0].weight_code is None and made[1].weight_code.bits == 3
+    maps = run_layers(model, data.x)
+    del maps[model.input.tensor]
+    values = run_integer_onnx(integer_onnx(model), data.x, executor, maps)
+    for name, expected in maps.items():
+        assert np.array_equal(values[name].reshape(expected.shape), expected), name
+
+
+def test_the_split_follows_the_distribution():
+    random = np.random.default_rng(0)
+    energy = np.ones((1, 4096))
+
+    def chosen(weight):
+        return min(weight_codes(AUSN5), key=lambda code: weight_steps(weight, code, energy)[1])
+
+    assert chosen(random.normal(size=(1, 4096))) == AusnCode(2, 2)
+    many_ranges = random.normal(size=(1, 4096)) * np.exp(random.normal(size=(1, 4096)))
+    assert chosen(many_ranges) == AusnCode(3, 1)
+
+
+def test_what_a_step_loses_is_the_error_of_the_nearest_levels():
+    random, code = np.random.default_rng(1), AusnCode(2, 1)
+    weight, energy = random.normal(size=(3, 40)), random.uniform(1, 2, (3, 40))
+    step, lost = weight_steps(weight, code, energy)
+    error = weight - round_weights(weight, step, code) * step[:, None]
+    assert np.isclose(lost, (error ** 2 * energy).sum())
+    largest = np.abs(weight).max(axis=1) / step
+    assert (largest >= code.largest - 1e-9).all() and (largest <= 2 * code.largest).all()
+
+
+def test_error_metrics_by_hand():
+    """Levels up to 4 with steps of 2 at the end: beyond 5 is clipping."""
+    weight = np.array([[4.9, 5.1, 3.5, 0.0]]).reshape(1, 4, 1, 1)
+    layer = FloatConv("a", ("x",), "y", Window((1, 1)), weight, np.zeros(1), 1, None)
+    rule = Requantization(np.zeros(1, int), np.array([1]), 16, np.array([0]), np.array([9]))
+    made = Conv2d("a", ("x",), "y", np.array([[4, 4, 4, 0]], np.int8).reshape(1, 4, 1, 1), 3,
+                  Window((1, 1)), 1, np.zeros(4, int), rule, None, AusnCode(2, 0))
+    errors = weight_errors(layer, made, np.ones(4), np.array([2.0 ** 16]))
+    total = float((weight ** 2).sum())
+    assert np.isclose(errors["clipping"], 1.1 ** 2 / total)
+    assert np.isclose(errors["rounding"], (0.9 ** 2 + 0.5 ** 2) / total)
+
+
+def test_bad_settings():
+    with pytest.raises(UserError, match="weight code 'log' is unknown; use one of linear, ausn"):
+        Settings(weight_code="log")
+    with pytest.raises(UserError, match="AUSN weights of 2 bits do not exist; choose 3 to 8 weight "
+                                        "bits, or linear ones"):
+        Settings(weight_bits=2, weight_code="ausn")
+    with pytest.raises(UserError, match="override 'a': AUSN weights of 2 bits do not exist"):
+        with_settings(AUSN5, overrides={"a": {"weight_bits": 2}})
