@@ -170,7 +170,7 @@ def simulated(request: Request, model: Model, program: Program, inputs: Data | N
     with progress.stage("simulate") as tell:
         if inputs is None:
             rng = np.random.default_rng(0)
-            x = rng.integers(-128, 128, (2, *model.input_tensor.shape)).astype(model.input.dtype)
+            x = rng.integers(-128, 128, (2, *model.sample_shape)).astype(model.input.dtype)
         else:
             x = inputs.head(SIMULATED_SAMPLES).x
         result = simulate(model, program, x,

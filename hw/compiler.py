@@ -92,11 +92,10 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
     addresses = []
     for step in steps:
         groups = -(-len(step.pad) // config.channels)
-        padded = np.zeros(groups * config.channels, np.uint8)
-        padded[:len(step.pad)] = step.pad
-        if groups > 1:
-            padded[len(step.pad):] = step.pad[0]
-        rows = padded.reshape(groups, config.channels)
+        rows = np.zeros((groups, config.channels), np.uint8)
+        rows.flat[:len(step.pad)] = step.pad
+        if groups > 1:                           # spare channels have no weights: any value will do
+            rows.flat[len(step.pad):] = rows[0, len(step.pad) - rows.size:]
         if any(step.window.pads) and np.any(rows != rows[0]):
             raise UserError(f"layer {step.name}: padding differs between channels beyond the first "
                             f"{config.channels}; give the input one zero point")

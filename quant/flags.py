@@ -55,6 +55,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--rounding": {"choices": ROUNDINGS,
                    "help": "of weights: nearest, or greedily on the calibration data (default: "
                            "greedy at 6 bits and below)"},
+    "--input-bits": {"type": int, "metavar": "BITS",
+                     "help": "bits of wide input data, 8..15 (default: 8); more than 8 travel as "
+                             "two 8-bit planes into the first convolution"},
     "--bias-correction": {"action": argparse.BooleanOptionalAction,
                           "help": "take the weights' mean rounding error out of the bias"},
     "--override": {"action": "append", "dest": "overrides", "type": _override,

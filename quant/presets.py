@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ref.errors import UserError
+from ref.model import LOW_BITS
 
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
@@ -40,6 +41,7 @@ class Settings:
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
     rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
+    input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
     overrides: dict[str, dict[str, int | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,9 @@ class Settings:
             bits = getattr(self, f"{kind}_bits")
             if type(bits) is not int or not 2 <= bits <= 8:
                 raise UserError(f"{bits!r} {kind} bits are not supported; choose 2 to 8")
+        if type(self.input_bits) is not int or not 8 <= self.input_bits <= 8 + LOW_BITS:
+            raise UserError(f"{self.input_bits!r} input bits are not supported; choose 8 to "
+                            f"{8 + LOW_BITS}")
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")

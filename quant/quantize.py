@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,13 @@ from .balance import balance, balance_report
 from .calibrate import calibrate
 from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
-from .input_rule import make_input
+from .input_rule import make_input, traced_input
 from .layers import quantize_layer
 from .overrides import check_overrides
+from .planes import on_planes
 from .presets import PRESETS, Settings, find_preset
 from .targets import find_targets
-from .trace import Trace
+from .trace import TRACED_SAMPLES, Trace
 from .weight_errors import weight_errors
 
 
@@ -48,14 +49,18 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     progress("balance")
     balanced = balance(network, calibration, settings)
     progress("quantize")
-    rule, source = make_input(network, calibration, data)
+    rule, source = make_input(network, calibration, data, settings)
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
     targets = find_targets(balanced, source.tensor, settings)
     greedy = {layer.name for layer in balanced.network.layers if isinstance(layer, FloatConv)
               and settings.of(layer.name).rounding == "greedy"}
-    trace = Trace(balanced.network, data, rule, source) if greedy else None
-    for layer in balanced.network.layers:
+    network = on_planes(balanced.network) if rule.low_bits else balanced.network
+    trace = None
+    if greedy:
+        followed = data.head(TRACED_SAMPLES)
+        trace = Trace(network, *traced_input(balanced.network, followed, rule, source))
+    for single, layer in zip(balanced.network.layers, network.layers, strict=True):
         sources = [made[name] for name in layer.inputs]
         moments = (trace.moments(layer, sources[0])
                    if trace and isinstance(layer, FloatConv) and layer.name in greedy else None)
@@ -64,7 +69,11 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
         layers.append(integer)
         made[result.tensor.name] = result
         if isinstance(layer, FloatConv) and isinstance(integer, Conv2d):
-            errors[layer.name] = weight_errors(layer, integer, sources[0].step, result.step)
+            assert isinstance(single, FloatConv)
+            planes = layer.weight.shape[1] // single.weight.shape[1]    # the high one counts
+            errors[layer.name] = weight_errors(
+                single, replace(integer, weight=integer.weight[:, ::planes]),
+                sources[0].step[::planes], result.step)
         if trace:
             trace.advance(layer, integer)
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,

@@ -29,6 +29,13 @@ def print_model(model: Model, seconds: float, console: Console) -> None:
                       str(getattr(layer, "weight_bits", "")), str(result.bits),
                       "" if proof is None else str(proof.bits))
     console.print(table)
+    asked, rule = model.metadata["settings"]["input_bits"], model.input
+    if rule.low_bits:
+        console.print(f"input: {rule.dtype} in two planes, of {model.input_tensor.bits} and "
+                      f"{rule.low_bits} bits")
+    elif asked > model.input_tensor.bits:
+        console.print(f"input: one plane of {model.input_tensor.bits} bits; --input-bits {asked} "
+                      "would gain nothing with these data and first layers")
 
 
 def print_inspection(report: dict[str, Any], console: Console) -> None:

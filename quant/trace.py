@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from ref.data import Data
-from ref.model import Input, Layer, Model
-from ref.run import quantize_input, run_layer
+from ref.model import Layer
+from ref.run import run_layer
 
-from .evaluate import batches, evaluate_layer, real_input
+from .evaluate import batches, evaluate_layer
 from .graph import FloatConv, FloatLayer, FloatNetwork
 from .greedy import Moments
 from .layers import Quantized
 
 #: Calibration samples that are followed.
-SAMPLES = 200
+TRACED_SAMPLES = 200
 #: Positions of the windows that moments are taken over, over all samples.
 POSITIONS = 8192
 
@@ -27,15 +24,11 @@ class Trace:
     ``real[name]`` is float32 (N, C, H, W) of the balanced network, ``integer[name]`` the integers.
     """
 
-    def __init__(self, network: FloatNetwork, data: Data, rule: Input, source: Quantized) -> None:
+    def __init__(self, network: FloatNetwork, real: np.ndarray, integer: np.ndarray) -> None:
+        """Start with what the first layers of ``network`` read."""
         self.network = network
-        few = replace(data, x=data.x[:SAMPLES], y=None)
-        real = (real_input(network, few) * network.input_gain.reshape(-1, 1, 1)
-                + network.input_offset.reshape(-1, 1, 1))
-        tensor = source.tensor
-        self.real = {tensor.name: real.astype(np.float32)}
-        model = Model("input", rule, {tensor.name: tensor}, ())
-        self.integer = {tensor.name: quantize_input(model, few.x).astype(np.int16)}
+        self.real = {network.input: real}
+        self.integer = {network.input: integer}
 
     def advance(self, layer: FloatLayer, made: Layer) -> None:
         """Run a layer in both networks; what no later layer reads is dropped."""

@@ -39,11 +39,17 @@ def signed_bits(lo: int, hi: int) -> int:
 def input_bounds(rule: Input, tensor: Tensor) -> Bounds:
     """Bounds of the network's integer input: the data type's range through the input's rounding."""
     limits = np.iinfo(rule.dtype)
-    half = (1 << rule.shift) >> 1
-    lo, hi = (min(max((limit * rule.multiplier + half) >> rule.shift, tensor.lo), tensor.hi)
+    half, planes = (1 << rule.shift) >> 1, 1 << rule.low_bits
+    lo, hi = (min(max((limit * rule.multiplier + half) >> rule.shift, tensor.lo * planes),
+                  tensor.hi * planes + planes - 1)
               for limit in (int(limits.min), int(limits.max)))
     channels = tensor.shape[0]
-    return np.full(channels, lo, np.int64), np.full(channels, hi, np.int64)
+    if not rule.low_bits:
+        return np.full(channels, lo, np.int64), np.full(channels, hi, np.int64)
+    # Within one step of the high plane the low one is limited too.
+    first, last = (lo % planes, hi % planes) if lo // planes == hi // planes else (0, planes - 1)
+    return (np.tile(np.array([lo // planes, first], np.int64), channels // 2),
+            np.tile(np.array([hi // planes, last], np.int64), channels // 2))
 
 
 def accumulator_bounds(weight: np.ndarray, bias: np.ndarray, lo: np.ndarray, hi: np.ndarray,

@@ -11,6 +11,7 @@ from .data import DTYPES
 from .errors import UserError
 from .model import (
     BLOCK,
+    LOW_BITS,
     MULTIPLIER_BITS,
     RESULT_BITS,
     SHIFTS,
@@ -88,10 +89,16 @@ def _check_input(model: Model) -> None:
     _require(1 <= rule.multiplier < 1 << MULTIPLIER_BITS, where,
              f"has multiplier {rule.multiplier}, outside 1..{(1 << MULTIPLIER_BITS) - 1}")
     _require(0 <= rule.shift <= max(SHIFTS), where, f"has shift {rule.shift}, outside 0..28")
+    tensor = model.input_tensor
+    _require(0 <= rule.low_bits <= LOW_BITS and (1 << rule.low_bits) - 1 <= tensor.hi, where,
+             f"has a low plane of {rule.low_bits} bits, outside 0..{LOW_BITS}, or of more than its "
+             f"tensor's {tensor.bits} hold")
+    _require(not rule.low_bits or tensor.shape[0] % 2 == 0, where,
+             f"has two planes in {tensor.shape[0]} channels")
     _require(len(rule.shape) > 0 and min(rule.shape) >= 1
-             and math.prod(rule.shape) == math.prod(model.input_tensor.shape), where,
-             f"has samples of shape {rule.shape} for a map of {model.input_tensor.shape}")
-    channels = model.input_tensor.shape[0]
+             and math.prod(rule.shape) == math.prod(model.sample_shape), where,
+             f"has samples of shape {rule.shape} for a map of {model.sample_shape}")
+    channels = model.sample_shape[0]
     _check_real(where, "x_scale", rule.x_scale, channels)
     _check_real(where, "x_zero_point", rule.x_zero_point, channels)
     _require(bool(np.all(rule.x_scale > 0)), where, "has an x_scale that is not larger than 0")

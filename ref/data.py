@@ -112,7 +112,7 @@ def class_labels(data: Data, model: Model) -> np.ndarray | None:
 
 def is_sample_shape(shape: tuple[int, ...], model: Model) -> bool:
     """Whether samples of ``shape`` are the network's own, or mean the map that it reads."""
-    return shape == model.input.shape or has_sample_shape(shape, model.input_tensor.shape)
+    return shape == model.input.shape or has_sample_shape(shape, model.sample_shape)
 
 
 def has_sample_shape(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> bool:

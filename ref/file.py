@@ -33,7 +33,7 @@ from .npz import read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 4
+VERSION = 5
 
 _HEADER = "model"
 
@@ -57,7 +57,7 @@ def save_model(model: Model, path: str | Path) -> None:
         "name": model.name,
         "input": {"tensor": model.input.tensor, "dtype": model.input.dtype,
                   "multiplier": model.input.multiplier, "shift": model.input.shift,
-                  "shape": list(model.input.shape)},
+                  "shape": list(model.input.shape), "low_bits": model.input.low_bits},
         "tensors": [{"name": tensor.name, "shape": list(tensor.shape), "bits": tensor.bits,
                      "signed": tensor.signed} for tensor in model.tensors.values()],
         "layers": layers,
@@ -148,7 +148,7 @@ def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
         name=str(header["name"]),
         input=Input(rule["tensor"], str(rule["dtype"]), int(rule["multiplier"]), int(rule["shift"]),
                     arrays["input.x_scale"], arrays["input.x_zero_point"],
-                    tuple(map(int, rule["shape"]))),
+                    tuple(map(int, rule["shape"])), int(rule["low_bits"])),
         tensors=tensors,
         layers=tuple(_build_layer(entry, f"layer.{index}.", arrays)
                      for index, entry in enumerate(header["layers"])),

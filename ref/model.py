@@ -22,6 +22,8 @@ MULTIPLIER_BITS = 15
 GUARD_BITS = 6
 #: Most bits of the network's result; every other tensor has 8 at most.
 RESULT_BITS = 16
+#: Most bits of the low plane of a wide input: it has room beside the sign of a signed 8-bit tensor.
+LOW_BITS = 7
 #: Rows and columns of the squares that `SpaceToDepth` turns into channels.
 BLOCK = 2
 
@@ -60,6 +62,11 @@ class Input:
     ``q = clip((x * multiplier + 2^(shift-1)) >> shift, lo, hi)``; a natural 8-bit input has
     ``multiplier = 1, shift = 0`` and passes unchanged. ``x_scale`` and ``x_zero_point`` are the
     calibration file's, with the meaning of ONNX DequantizeLinear.
+
+    An integer wider than the tensor travels as two planes. With ``k = low_bits`` larger than 0,
+    ``v = clip((x * multiplier + 2^(shift-1)) >> shift, lo * 2^k, hi * 2^k + 2^k - 1)``; channel c
+    of x gives channel ``2 c`` of the tensor ``v >> k`` and channel ``2 c + 1`` the k low bits of
+    ``v``, which are never negative. The high plane's scale is ``2^k`` times the low plane's.
     """
 
     tensor: str                             # name of the tensor it feeds
@@ -69,6 +76,7 @@ class Input:
     x_scale: np.ndarray                     # () or (channels,), float64
     x_zero_point: np.ndarray                # () or (channels,), float64
     shape: tuple[int, ...]                  # of one sample of x: the float network's own, batch off
+    low_bits: int = 0                       # 0 (one plane) .. LOW_BITS
 
 
 @dataclass(frozen=True)
@@ -215,6 +223,12 @@ class Model:
     def input_tensor(self) -> Tensor:
         """The type of the network's integer input."""
         return self.tensors[self.input.tensor]
+
+    @property
+    def sample_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a sample of data-file integers, which planes hold once."""
+        channels, height, width = self.input_tensor.shape
+        return (channels // 2 if self.input.low_bits else channels, height, width)
 
     @property
     def output_tensor(self) -> Tensor:

@@ -117,7 +117,7 @@ class _Graph:
 
     def rounded(self, value: str, output: str, shift: int, lo: np.ndarray, hi: np.ndarray,
                 smallest: int, dtype: str) -> str:
-        """``clip((value + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value``.
+        """``clip((value + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value`` as ``dtype``.
 
         ``smallest`` is a lower bound of ``value``; the constants are broadcast against it.
         """
@@ -138,20 +138,42 @@ class _Graph:
 def _add_input(graph: _Graph, model: Model) -> None:
     """From the data file's integers to the network's integer input."""
     tensor, rule = model.input_tensor, model.input
-    value, output = tensor.name, rounded_input(model)
-    if rule.shape != tensor.shape:
+    value, output, planes = tensor.name, rounded_input(model), 1 << rule.low_bits
+    if rule.shape != model.sample_shape:
         value = graph.node("Reshape", [value, graph.constant(f"{output}/shape",
-                                                             [0, *tensor.shape])],
+                                                             [0, *model.sample_shape])],
                            f"{output}/map")
     limits = np.iinfo(rule.dtype)
-    if (rule.multiplier, rule.shift) == (1, 0) and tensor.lo <= limits.min and (
-            limits.max <= tensor.hi):
+    if (rule.multiplier, rule.shift, rule.low_bits) == (1, 0, 0) and (
+            tensor.lo <= limits.min and limits.max <= tensor.hi):
         graph.node("Identity", [value], output)
         return
     value = graph.cast(value, f"{output}/wide", "int64")
     value = graph.product(value, output, np.array(rule.multiplier))
-    graph.rounded(value, output, rule.shift, np.array(tensor.lo), np.array(tensor.hi),
-                  int(limits.min) * rule.multiplier, _storage(tensor))
+    lo, hi = np.array(tensor.lo * planes), np.array(tensor.hi * planes + planes - 1)
+    smallest = int(limits.min) * rule.multiplier
+    if rule.low_bits:
+        value = graph.rounded(value, f"{output}/whole", rule.shift, lo, hi, smallest, "int64")
+        _add_planes(graph, model, value, output)
+    else:
+        graph.rounded(value, output, rule.shift, lo, hi, smallest, _storage(tensor))
+
+
+def _add_planes(graph: _Graph, model: Model, value: str, output: str) -> None:
+    """The high and the low plane of the int64 ``value``, channel by channel."""
+    tensor, planes = model.input_tensor, 1 << model.input.low_bits
+    lift = -tensor.lo                                # keeps the dividend positive
+    raised = graph.node("Add", [value, graph.constant(f"{output}/lift", lift * planes)],
+                        f"{output}/raised")
+    divisor = graph.constant(f"{output}/planes", planes)
+    low = graph.node("Mod", [raised, divisor], f"{output}/low")
+    high = graph.node("Sub", [graph.node("Div", [raised, divisor], f"{output}/quotient"),
+                              graph.constant(f"{output}/lowest", lift)], f"{output}/high")
+    axis = graph.constant(f"{output}/axis", [2])
+    both = graph.node("Concat", [graph.node("Unsqueeze", [part, axis], f"{part}/axis")
+                                 for part in (high, low)], f"{output}/both", axis=2)
+    shape = graph.constant(f"{output}/interleaved", [0, *tensor.shape])
+    graph.cast(graph.node("Reshape", [both, shape], f"{output}/joined"), output, _storage(tensor))
 
 
 def _add_layer(graph: _Graph, model: Model, layer: Layer, values: list[str], output: str) -> None:

@@ -103,6 +103,13 @@ def space_to_depth(x: np.ndarray) -> np.ndarray:
                            for dy in range(BLOCK) for dx in range(BLOCK)], axis=1)
 
 
+def split_planes(x: np.ndarray, low_bits: int) -> np.ndarray:
+    """Integers (N, C, H, W) as (N, 2 C, H, W): of each channel its high part, then ``low_bits``."""
+    samples, channels, *size = x.shape
+    planes = np.stack([x >> low_bits, x & ((1 << low_bits) - 1)], axis=2)
+    return planes.reshape(samples, 2 * channels, *size)
+
+
 def _rounded(product: np.ndarray, rule: Requantization | Add, arithmetic: Arithmetic
              ) -> np.ndarray:
     """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1; overwrites it."""

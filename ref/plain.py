@@ -27,13 +27,26 @@ Map = list[list[list[int]]]
 
 def run_plain(model: Model, sample: Map) -> dict[str, Map]:
     """Every feature map for one sample of data-file integers (C, H, W), by tensor name."""
-    rule, tensor = model.input, model.input_tensor
-    half = (1 << rule.shift) >> 1
-    maps = {rule.tensor: [[[clip((value * rule.multiplier + half) >> rule.shift, tensor.lo,
-                                 tensor.hi) for value in row] for row in rows] for rows in sample]}
+    maps = {model.input.tensor: quantize_input_plain(model, sample)}
     for layer in model.layers:
         maps[layer.output] = run_layer_plain(layer, *(maps[name] for name in layer.inputs))
     return maps
+
+
+def quantize_input_plain(model: Model, sample: Map) -> Map:
+    """The network's integer input, a wide one in two planes."""
+    rule, tensor = model.input, model.input_tensor
+    half, planes = (1 << rule.shift) >> 1, 1 << rule.low_bits
+    channels = []
+    for rows in sample:
+        wide = [[clip((value * rule.multiplier + half) >> rule.shift, tensor.lo * planes,
+                      tensor.hi * planes + planes - 1) for value in row] for row in rows]
+        if rule.low_bits:
+            channels += [[[value // planes for value in row] for row in wide],
+                         [[value % planes for value in row] for row in wide]]
+        else:
+            channels.append(wide)
+    return channels
 
 
 def run_layer_plain(layer: Layer, *sources: Map) -> Map:

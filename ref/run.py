@@ -11,7 +11,15 @@ from .arithmetic import SHIFTWISE, Arithmetic
 from .data import is_sample_shape
 from .errors import UserError
 from .model import Add, AveragePool2d, Concat, Conv2d, Layer, MaxPool2d, Model, SpaceToDepth
-from .ops import add, average_pool2d, conv2d, max_pool2d, requantize, space_to_depth
+from .ops import (
+    add,
+    average_pool2d,
+    conv2d,
+    max_pool2d,
+    requantize,
+    space_to_depth,
+    split_planes,
+)
 
 #: Working memory of the evaluator in bytes, results not counted: more misses the caches more often.
 WORKING_MEMORY = 32 << 20
@@ -27,10 +35,12 @@ def quantize_input(model: Model, x: np.ndarray) -> np.ndarray:
         raise UserError(f"the input is {x.dtype.name} of shape {x.shape}; the network "
                         f"{model.name!r} takes integers of shape (samples, "
                         f"{', '.join(map(str, rule.shape))})")
-    scaled = x.astype(np.int64).reshape(-1, *tensor.shape) * rule.multiplier
+    scaled = x.astype(np.int64).reshape(-1, *model.sample_shape) * rule.multiplier
     if rule.shift:
         scaled = (scaled + (1 << (rule.shift - 1))) >> rule.shift
-    return np.clip(scaled, tensor.lo, tensor.hi)
+    planes = 1 << rule.low_bits
+    scaled = np.clip(scaled, tensor.lo * planes, tensor.hi * planes + planes - 1)
+    return split_planes(scaled, rule.low_bits) if rule.low_bits else scaled
 
 
 def run(model: Model, x: np.ndarray) -> np.ndarray:

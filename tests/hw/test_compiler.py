@@ -91,8 +91,9 @@ def test_padding_that_differs():
     def padded(channels, values, window):
         return with_layer(convolution((channels, 3, 3), 4, window=window), pad_value=values)
 
-    wide, pads = np.array([1, 2, 3, 4, 1, 2]), Window((3, 3), pads=(1, 1, 1, 1))
+    wide, pads = np.array([1, 2, 3, 4, 1, 3]), Window((3, 3), pads=(1, 1, 1, 1))
     compile_program(padded(4, wide[:4], pads), CONFIG)
+    compile_program(padded(5, wide[:5], pads), CONFIG)         # what comes again is used twice
     compile_program(padded(6, wide * 0 + 7, pads), CONFIG)
     compile_program(padded(6, wide, Window((3, 3))), CONFIG)
     assert sentence(padded(6, wide, pads)) == (

@@ -28,7 +28,7 @@ from ref import (
 )
 from ref.ausn import EXPONENT_BITS, MAGNITUDE_BITS
 from ref.bounds import Bounds, accumulator_bounds
-from ref.model import BLOCK, GUARD_BITS, MULTIPLIER_BITS, SHIFTS
+from ref.model import BLOCK, GUARD_BITS, LOW_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Kinds of layer that a chain may hold.
 KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
@@ -49,27 +49,34 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
 
     Maps have at most ``channels`` channels and ``size`` x ``size`` pixels, kernels at most 5x5,
     strides 1..3, paddings smaller than the kernel and different on every side. Tensors have
-    2..8 bits (all ``bits`` when given), signed or not. With ``fully_connected`` a last layer
-    reduces the map to a vector. ``shift`` fixes every requantization's shift; ``identity_input``
-    decides whether the data are already the integer input (default: either). ``result_bits`` makes
-    the network's result, if a convolution or average pool makes it, signed and that wide. Equal
-    generators give equal models.
+    2..8 bits (all ``bits`` when given), signed or not; data come in one plane or two. With
+    ``fully_connected`` a last layer reduces the map to a vector. ``shift`` fixes every
+    requantization's shift; ``identity_input`` decides whether the data are already the integer
+    input (default: either). ``result_bits`` makes the network's result, if a convolution or average
+    pool makes it, signed and that wide. Equal generators give equal models.
     """
     smallest = int(rng.choice([1, size // 2 + 1]))
     shape = (int(rng.integers(1, channels + 1)), *map(int, rng.integers(smallest, size + 1, 2)))
-    source = _tensor(rng, "input", shape, bits)
     if identity_input is None:
         identity_input = bool(rng.integers(2))
+    planes = not identity_input and bool(rng.integers(2))
+    if planes:
+        shape = (max(2, shape[0] // 2 * 2), *shape[1:])
+    source = _tensor(rng, "input", shape, bits)
+    low_bits = 0
     if identity_input:
         source = replace(source, bits=8 if bits is None else bits)
         dtype, multiplier, input_shift = ("int8" if source.signed else "uint8"), 1, 0
     else:
+        if planes:
+            low_bits = int(rng.integers(1, min(LOW_BITS, source.bits - source.signed) + 1))
         dtype = str(rng.choice(["int8", "uint8", "int16", "uint16", "int32"]))
-        excess = min(max(np.iinfo(dtype).bits - source.bits, 0), max(SHIFTS))
+        excess = min(max(np.iinfo(dtype).bits - source.bits - low_bits, 0), max(SHIFTS))
         input_shift = int(rng.integers(excess, min(max(SHIFTS), excess + MULTIPLIER_BITS - 2) + 1))
         multiplier = int(rng.integers(1, 2 << (input_shift - excess)))
+    samples = (shape[0] // 2 if low_bits else shape[0], *shape[1:])
     rule = Input("input", dtype, multiplier, input_shift, np.array(0.5), np.array(0.0),
-                 source.shape[:1] if source.shape[1:] == (1, 1) else source.shape)
+                 samples[:1] if shape[1:] == (1, 1) else samples, low_bits)
     tensors, chain, bounds = {"input": source}, [], {"input": input_bounds(rule, source)}
     count = int(rng.integers(1, 5)) if layers is None else layers
     total = count + int(fully_connected)
@@ -94,7 +101,7 @@ def random_model(rng: np.random.Generator, layers: int | None = None,
 def random_samples(rng: np.random.Generator, model: Model, samples: int = 2) -> np.ndarray:
     """Data-file integers (samples, C, H, W) for a model: extremes and everything between."""
     limits = np.iinfo(model.input.dtype)
-    x = rng.integers(limits.min, limits.max, (samples, *model.input_tensor.shape), endpoint=True,
+    x = rng.integers(limits.min, limits.max, (samples, *model.sample_shape), endpoint=True,
                      dtype=model.input.dtype)
     x[rng.random(x.shape) < 0.1] = limits.max
     x[rng.random(x.shape) < 0.1] = limits.min
