@@ -1,8 +1,10 @@
-"""Writing files so that a reader never meets a half-written one."""
+"""Writing files and folders so that a reader never meets a half-written one."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from .errors import UserError
@@ -37,3 +39,34 @@ def check_output(path: str | Path) -> None:
                         "or choose another")
     if path.is_dir():
         raise UserError(f"the output {path} is a directory; name a file")
+
+
+def write_folder(folder: str | Path, files: Mapping[str, bytes], marker: str) -> None:
+    """Make ``folder`` hold exactly ``files`` (name to content), or leave it as it was.
+
+    ``marker`` names the one of them that tells such a folder from any other; see `check_folder`.
+    """
+    check_folder(folder, marker)
+    folder = Path(folder).absolute()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        for name, content in files.items():
+            (temporary / name).write_bytes(content)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_folder(folder: str | Path, marker: str) -> None:
+    """Raise `UserError` unless ``folder`` is absent, empty or holds ``marker``: one to replace."""
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the output {folder} is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        raise UserError(f"the folder {folder} holds other files; name a new or an empty one")
+    if not folder.absolute().parent.is_dir():
+        raise UserError(f"the folder {folder.parent} of the output does not exist; create it or "
+                        "choose another")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .atomic import check_folder, write_folder
 from .bounds import layer_operands
 from .check import check_model
 from .data import Data, check_data, load_data
@@ -43,39 +42,26 @@ def write_golden(model: Model, data: Data, folder: str | Path, samples: int | No
     """
     check_model(model)
     check_data(data, model)
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"the output {folder} is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-        raise UserError(f"the folder {folder} holds other files; name a new or an empty one")
-    if not folder.absolute().parent.is_dir():
-        raise UserError(f"the folder {folder.parent} of the output does not exist; create it or "
-                        "choose another")
+    check_folder(folder, MANIFEST)
     if samples is not None and samples < 1:
         raise UserError(f"--samples is {samples}; give 1 or more")
     data = data.head(1 if samples is None else samples).reshaped(model.input.shape)
-    temporary = folder.absolute().with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        manifest = _write(model, data, temporary)
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    files, manifest = _vectors(model, data)
+    write_folder(folder, files, MANIFEST)
     return manifest
 
 
-def _write(model: Model, data: Data, folder: Path) -> dict[str, Any]:
-    """Fill a new folder; the manifest."""
+def _vectors(model: Model, data: Data) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files by name, and the manifest, which is one of them."""
     arrays: dict[str, np.ndarray] = {"x": data.x}
-    files: list[dict[str, Any]] = []
+    files: dict[str, bytes] = {}
+    about_files: list[dict[str, Any]] = []
 
     def add(name: str, values: np.ndarray, bits: int, signed: bool, **about: str | int) -> None:
         file = f"{len(files):03d}_{_file_name(name)}.hex"
-        (folder / file).write_text(_hexadecimal(values, bits, f"{name} {values.shape}"))
-        files.append({"file": file, **about, "shape": list(values.shape), "bits": bits,
-                      "signed": signed})
+        files[file] = _hexadecimal(values, bits, f"{name} {values.shape}").encode()
+        about_files.append({"file": file, **about, "shape": list(values.shape), "bits": bits,
+                            "signed": signed})
 
     maps = run_layers(model, data.x)
     limits = np.iinfo(data.x.dtype)
@@ -96,10 +82,10 @@ def _write(model: Model, data: Data, folder: Path) -> dict[str, Any]:
                 layer=layer.name, channel=proof.channel, sum=total, sum_bits=proof.bits)
     archive = io.BytesIO()
     np.savez_compressed(archive, allow_pickle=False, **arrays)
-    (folder / "golden.npz").write_bytes(archive.getvalue())
-    manifest = {"network": model.name, "samples": len(data), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    return manifest
+    manifest = {"network": model.name, "samples": len(data), "files": about_files}
+    files |= {"golden.npz": archive.getvalue(),
+              MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
+    return files, manifest
 
 
 def _hexadecimal(values: np.ndarray, bits: int, title: str) -> str:
