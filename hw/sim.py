@@ -3,19 +3,22 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from boards import BOARDS, Board
 from boards import board as find_board
-from ref.atomic import check_output, write_atomically
+from ref.atomic import check_folder, check_output, write_atomically
 from ref.data import check_data, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model
+from ref.mismatch import DESCRIPTION
+from ref.npz import npz_bytes
 
 from .fit import fit_program
 from .report import counted
@@ -34,10 +37,13 @@ def known_board(name: str) -> Board:
 
 
 def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str = "compiled",
-        board: str = "icebreaker", console: Console | None = None) -> dict[str, Any]:
+        board: str = "icebreaker", console: Console | None = None,
+        observe: Callable[[dict[str, np.ndarray]], None] = lambda maps: None,
+        reproducer: str | None = None) -> dict[str, Any]:
     """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
 
-    ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`. Returns the
+    ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`; ``observe`` and
+    ``reproducer`` as for `hw.simulate.simulate`. Returns the
     dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError`
     for bad files, names or counts.
     """
@@ -54,7 +60,7 @@ def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str 
     def progress(indices: Iterable[int]) -> Iterator[int]:
         return iter(track(indices, "simulating", console=console, transient=True))
 
-    result = simulate(model, program, inputs.x, simulated, progress)
+    result = simulate(model, program, inputs.x, simulated, progress, observe, reproducer)
     return {"engine": engine, "board": board, **result}
 
 
@@ -84,16 +90,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--engine", choices=ENGINES, default="compiled")
     parser.add_argument("--board", default="icebreaker", metavar="NAME",
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
+    parser.add_argument("--dump", metavar="MAPS.npz",
+                        help="write every feature map the engine computed, for ref.compare --dump")
+    parser.add_argument("--reproducer", metavar="DIR", default="mismatch",
+                        help="where what differs first is saved (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the result there, too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
-    if options.json:
-        check_output(options.json)
+    for path in (options.json, options.dump):
+        if path:
+            check_output(path)
+    check_folder(options.reproducer, DESCRIPTION)
+    maps: dict[str, list[np.ndarray]] = {}
+
+    def collect(sample: dict[str, np.ndarray]) -> None:
+        for name, values in sample.items() if options.dump else ():
+            maps.setdefault(name, []).append(values.astype(np.int16))
+
     result = sim(options.network, options.data, samples=options.samples, engine=options.engine,
-                 board=options.board)
+                 board=options.board, observe=collect, reproducer=options.reproducer)
+    if options.dump:
+        write_atomically(options.dump, npz_bytes({name: np.concatenate(parts)
+                                                  for name, parts in maps.items()}))
     if options.json:
         write_atomically(options.json, json.dumps(result, indent=1).encode())
     print_result(result, Console())
+    if result["mismatches"]:
+        print(f"a reproducer is in {options.reproducer}", file=sys.stderr)
     return 1 if result["mismatches"] else 0
 
 

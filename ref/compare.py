@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .atomic import check_output, write_atomically
+from .atomic import check_folder, check_output, write_atomically
+from .compare_report import comparison_page, print_comparison
 from .data import Data, check_data, load_data
+from .differences import Differences, Dump, IntegerGraph, SingleConvolutions
 from .distance import Distance
 from .errors import run_command
 from .file import load_model
 from .metrics import Metric, find_metric, in_top
+from .mismatch import DESCRIPTION
 from .model import Model
-from .onnx_integer import integer_onnx, rounded_input
-from .oracles import Runner, float_runner, float_values, integer_runner
+from .oracles import float_runner, float_values
 from .run import run_layers
 
 #: Samples held at once; every feature map of a batch is in memory.
@@ -27,12 +31,14 @@ BATCH = 32
 #: Classes among which the label counts as found, in the second measure of class scores.
 TOP = 5
 
-#: Samples each oracle is given at most (None: all); onnx.reference is slow.
-ORACLES: dict[str, int | None] = {"onnxruntime": None, "reference": 4}
+#: Samples onnx.reference is given unless asked for more: it is slow.
+REFERENCE_SAMPLES = 4
 
 
 def compare(model: Model, data: Data, float_path: str | Path | None = None,
-            samples: int | None = None) -> dict[str, Any]:
+            samples: int | None = None, dumps: Iterable[str | Path] = (),
+            reproducer: str | Path | None = None, reference_samples: int = REFERENCE_SAMPLES
+            ) -> dict[str, Any]:
     """Run ``model`` and its oracles on ``data`` and measure its distance from the float network.
 
     The result holds JSON values only:
@@ -42,9 +48,14 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
       ``integer``: its values, null without labels that fit the network's result or (``float``)
       without ``float_path``; of equal scores the first wins;
     - ``top_5``: null, or for more than five classes ``float`` and ``integer`` likewise;
-    - ``mismatches``: oracle name to the number of integers, over all feature maps, that differ from
-      ``ref.run``; ``oracle_samples``: how many samples each oracle ran;
-    - ``first_mismatch``: null, or a sentence naming oracle, layer, sample and position;
+    - ``mismatches``: by executor the number of integers, over all feature maps, that differ from
+      ``ref.run``; ``oracle_samples``: how many samples each ran. Executors are the integer ONNX
+      graph in onnxruntime and (the first ``reference_samples``) in onnx.reference, every
+      convolution by itself in onnxruntime's QLinearConv (see `ref.qlinearconv` for what it may do),
+      and each of ``dumps``, .npz files of feature maps that other programs wrote;
+    - ``skipped``: by layer, why QLinearConv cannot express it;
+    - ``first_mismatch``: null, or the fields of `ref.mismatch.Mismatch` and its ``sentence``; what
+      is needed to meet it again is written into the folder ``reproducer``, if one is given;
     - ``layers``: per layer whose output the float network computes under the same name ``name``,
       ``snr_db`` (null where it is not finite), ``cosine`` (null for a zero map) and ``max_error``
       (real units) over all samples.
@@ -53,7 +64,10 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     """
     check_data(data, model)
     data = data.head(samples).reshaped(model.input.shape)
-    differ = _Differences(model)
+    differ = Differences(model, reproducer)
+    graphs = {executor: IntegerGraph(model, executor) for executor in ("onnxruntime", "reference")}
+    convolutions = SingleConvolutions(model)
+    dumped = {str(path): Dump(model, path) for path in dumps}
     float_output, float_names = float_values(float_path) if float_path is not None else ("", set())
     errors = {layer.output: Distance() for layer in model.layers if layer.output in float_names}
     run_float = None
@@ -67,10 +81,15 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     for start in range(0, len(data), BATCH):
         part = Data(data.x[start:start + BATCH], None, data.x_scale, data.x_zero_point)
         maps = run_layers(model, part.x)
-        for executor, limit in ORACLES.items():
-            count = len(part) if limit is None else min(len(part), max(0, limit - start))
-            if count:
-                differ.add(executor, part.x[:count], maps, start)
+        for executor, graph in graphs.items():
+            limit = len(data) if executor == "onnxruntime" else reference_samples
+            head = part.x[:max(0, limit - start)]
+            if len(head):
+                differ.add(f"integer-onnx/{executor}", graph.maps(head, maps), maps, start)
+        if convolutions.layers:
+            differ.add("qlinearconv/onnxruntime", convolutions.maps(part.x, maps), maps, start)
+        for name, dump in dumped.items():
+            differ.add(name, dump.maps(start, start + len(part)), maps, start)
         scores = {"integer": maps[model.output_tensor.name] * _column(model.output_tensor.scale)}
         if run_float is not None:
             real = run_float(part.real())
@@ -90,66 +109,10 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
         "top_5": {kind: _mean(found, metric) for kind, found in top.items()} if classes else None,
         "mismatches": differ.mismatches,
         "oracle_samples": differ.samples,
-        "first_mismatch": differ.first,
+        "skipped": convolutions.skipped,
+        "first_mismatch": differ.first and {**asdict(differ.first), "sentence": str(differ.first)},
         "layers": [{"name": name} | error.measures() for name, error in errors.items()],
     }
-
-
-def print_comparison(result: dict[str, Any]) -> None:
-    """Print a result of `compare` as tables."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    table = Table("network", f"{result['metric']} on {result['samples']} samples")
-    for kind in ("float", "integer"):
-        value = result[kind]
-        table.add_row(kind, _shown(value, result["metric"]))
-    for kind, value in (result["top_5"] or {}).items():
-        table.add_row(f"{kind}, top-5", _shown(value, "top-5"))
-    console.print(table)
-    table = Table("oracle", "samples", "differing integers")
-    for name, count in result["mismatches"].items():
-        table.add_row(name, str(result["oracle_samples"][name]), str(count))
-    console.print(table)
-    if result["layers"]:
-        table = Table("layer", "SNR (dB)", "cosine", "largest error")
-        for layer in result["layers"]:
-            table.add_row(layer["name"], *(_number(layer[key]) for key in
-                                           ("snr_db", "cosine", "max_error")))
-        console.print(table)
-
-
-class _Differences:
-    """Counts integers in which the oracles differ from ``ref.run``."""
-
-    def __init__(self, model: Model) -> None:
-        """Load the model into every oracle."""
-        proto = integer_onnx(model)
-        self.names = {name: name for name in model.tensors}
-        self.names[model.input.tensor] = rounded_input(model)
-        self.runners: dict[str, Runner] = {
-            executor: integer_runner(proto, executor, self.names.values())
-            for executor in ORACLES}
-        self.mismatches: dict[str, int] = {}
-        self.samples: dict[str, int] = {}
-        self.first: str | None = None
-
-    def add(self, executor: str, x: np.ndarray, maps: dict[str, np.ndarray], start: int) -> None:
-        """Run an oracle on ``x``, the samples from ``start``, and compare all feature maps."""
-        oracle = f"integer-onnx/{executor}"
-        values = self.runners[executor](x)
-        self.samples[oracle] = self.samples.get(oracle, 0) + len(x)
-        self.mismatches.setdefault(oracle, 0)
-        for name, expected in maps.items():
-            given = values[self.names[name]].reshape(len(x), *expected.shape[1:])
-            wrong = np.argwhere(given != expected[:len(x)])
-            self.mismatches[oracle] += len(wrong)
-            if len(wrong) and self.first is None:
-                place = tuple(map(int, wrong[0]))
-                self.first = (f"{oracle} differs first in {name!r}, sample {start + place[0]}, "
-                              f"channel {place[1]}, row {place[2]}, column {place[3]}: "
-                              f"{int(given[place])} instead of {int(expected[place])}")
 
 
 def _mean(values: list[np.ndarray], metric: Metric | None) -> float | None:
@@ -159,43 +122,44 @@ def _mean(values: list[np.ndarray], metric: Metric | None) -> float | None:
     return metric.whole * float(np.concatenate(values).mean())
 
 
-def _shown(value: float | None, metric: str) -> str:
-    """A value of a metric as text."""
-    if value is None:
-        return "not measured"
-    return f"{value:.4f}" if metric == "mean IoU" else f"{value:.2f} %"
-
-
 def _column(scale: np.ndarray) -> np.ndarray:
     """A scale () or (C,) shaped to multiply (N, C, H, W)."""
     return scale.reshape(-1, 1, 1)
 
 
-def _number(value: float | None) -> str:
-    """A table cell."""
-    return "-" if value is None else f"{value:.4g}"
-
-
 def main(arguments: list[str]) -> int:
-    """The command line; gives 1 when an oracle differs, else 0."""
+    """The command line; gives 1 when an executor differs, else 0."""
     parser = argparse.ArgumentParser(prog="python -m ref.compare", description=__doc__)
     parser.add_argument("model", metavar="NET.q.npz", help="the quantized model")
     parser.add_argument("--float", metavar="NET.onnx", dest="float_path",
                         help="the float network it was made from")
     parser.add_argument("--data", metavar="TEST.npz", required=True, help="labelled samples")
     parser.add_argument("--samples", type=int, help="use only the first SAMPLES (default: all)")
+    parser.add_argument("--reference-samples", type=int, default=REFERENCE_SAMPLES, metavar="N",
+                        help="samples for onnx.reference, which is slow (default: %(default)s)")
+    parser.add_argument("--dump", metavar="MAPS.npz", action="append", default=[],
+                        help="compare with feature maps in a file, e.g. of hw.sim --dump")
+    parser.add_argument("--reproducer", metavar="DIR", default="mismatch",
+                        help="where what differs first is saved (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the result here as well")
+    parser.add_argument("--html", metavar="FILE", help="write a page with the result")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
-    if options.json is not None:
-        check_output(options.json)
+    for path in (options.json, options.html):
+        if path is not None:
+            check_output(path)
+    check_folder(options.reproducer, DESCRIPTION)
     model = load_model(options.model)
-    result = compare(model, load_data(options.data), options.float_path, options.samples)
+    result = compare(model, load_data(options.data), options.float_path, options.samples,
+                     options.dump, options.reproducer, options.reference_samples)
     if options.json is not None:
         write_atomically(options.json, (json.dumps(result, indent=2) + "\n").encode())
+    if options.html is not None:
+        write_atomically(options.html, comparison_page(model.name, result).encode())
     print_comparison(result)
     if result["first_mismatch"] is not None:
-        print(result["first_mismatch"], file=sys.stderr)
+        print(f"{result['first_mismatch']['sentence']}; a reproducer is in {options.reproducer}",
+              file=sys.stderr)
         return 1
     return 0
 

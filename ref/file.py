@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from .model import (
     Tensor,
     Window,
 )
-from .npz import read_npz
+from .npz import npz_bytes, read_npz
 
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
@@ -41,8 +40,15 @@ _HEADER = "model"
 def save_model(model: Model, path: str | Path) -> None:
     """Write ``model`` to ``path``, which is replaced in one step or left as it was.
 
-    The same model always gives the same bytes. Raises `UserError` when the model is malformed and
-    `OSError` when it cannot be written.
+    Raises `UserError` when the model is malformed and `OSError` when it cannot be written.
+    """
+    write_atomically(path, model_bytes(model))
+
+
+def model_bytes(model: Model) -> bytes:
+    """The content of a model's file; the same model always gives the same bytes.
+
+    Raises `UserError` when the model is malformed.
     """
     check_model(model)
     arrays: dict[str, np.ndarray] = {"input.x_scale": model.input.x_scale,
@@ -63,10 +69,7 @@ def save_model(model: Model, path: str | Path) -> None:
         "layers": layers,
         "metadata": model.metadata,
     }
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **{_HEADER: np.array(json.dumps(header))},
-                        **arrays)
-    write_atomically(path, content.getvalue())
+    return npz_bytes({_HEADER: np.array(json.dumps(header)), **arrays})
 
 
 def load_model(path: str | Path) -> Model:

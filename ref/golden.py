@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from .data import Data, check_data, load_data
 from .errors import UserError, run_command
 from .file import load_model
 from .model import AveragePool2d, Conv2d, Model
+from .npz import npz_bytes
 from .run import run_layers
 
 #: The file that tells a folder of golden vectors from any other.
@@ -80,10 +80,8 @@ def _vectors(model: Model, data: Data) -> tuple[dict[str, bytes], dict[str, Any]
             arrays[f"sum/{layer.name}"] = np.array(total)
             add(f"{layer.name}_witness", proof.witness, source.bits, source.signed,
                 layer=layer.name, channel=proof.channel, sum=total, sum_bits=proof.bits)
-    archive = io.BytesIO()
-    np.savez_compressed(archive, allow_pickle=False, **arrays)
     manifest = {"network": model.name, "samples": len(data), "files": about_files}
-    files |= {"golden.npz": archive.getvalue(),
+    files |= {"golden.npz": npz_bytes(arrays),
               MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
     return files, manifest
 

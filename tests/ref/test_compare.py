@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from ref import Data, UserError, logits, run, save_model
-from ref import compare as compare_module
+from ref import Data, UserError, load_data, load_model, logits, ops, run, run_layers, save_model
 from ref.compare import compare, main
 from ref.errors import run_command
 from ref.oracles import run_float
@@ -67,8 +67,12 @@ def test_accuracy_and_oracles_without_a_float_network(model, data):
     result = compare(model, data)
     assert result["samples"] == SAMPLES and result["metric"] == "top-1"
     assert result["integer"] == pytest.approx(100 * 36 / 45) and result["float"] is None
-    assert result["mismatches"] == {"integer-onnx/onnxruntime": 0, "integer-onnx/reference": 0}
-    assert result["oracle_samples"] == {"integer-onnx/onnxruntime": 45, "integer-onnx/reference": 4}
+    assert result["mismatches"] == {"integer-onnx/onnxruntime": 0, "integer-onnx/reference": 0,
+                                    "qlinearconv/onnxruntime": 0}
+    assert result["oracle_samples"] == {"integer-onnx/onnxruntime": 45, "integer-onnx/reference": 4,
+                                        "qlinearconv/onnxruntime": 45}
+    assert compare(model, data, reference_samples=45)["oracle_samples"][
+        "integer-onnx/reference"] == 45
     assert result["layers"] == [] and result["first_mismatch"] is None
     assert compare(model, data, samples=3)["samples"] == 3
     assert compare(model, Data(data.x, None, data.x_scale, data.x_zero_point))["integer"] is None
@@ -104,25 +108,47 @@ def test_command_line(model, data, tmp_path, capsys):
         assert json.load(file) == compare(model, data, path, 20)
 
 
-def test_a_mismatch_is_named_and_fails(model, data, tmp_path, monkeypatch, capsys):
-    """An evaluator that is off by one in a single place must not pass."""
-    true_layers = compare_module.run_layers
-
-    def wrong_layers(model, x):
-        maps = true_layers(model, x)
-        if len(x) < 32:                 # the second batch: samples 32..44
-            maps[model.output_tensor.name][3, 0, 0, 0] += 1
-        return maps
-
-    monkeypatch.setattr(compare_module, "run_layers", wrong_layers)
-    net, test = str(tmp_path / "net.q.npz"), str(tmp_path / "test.npz")
-    save_model(model, net)
-    np.savez(test, x=data.x, y=data.y, x_scale=data.x_scale)
-    assert main([net, "--data", test]) == 1
+def test_a_dump_that_differs_is_named_saved_and_met_again(model, data, tmp_path, capsys,
+                                                          monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = model.output_tensor
+    maps = {name: values.astype(np.int16) for name, values in run_layers(model, data.x).items()}
+    true = int(maps[result.name][35, 2, 0, 0])
+    maps[result.name][35, 2, 0, 0] += 1
+    save_model(model, "net.q.npz")
+    np.savez("test.npz", x=data.x, y=data.y, x_scale=data.x_scale)
+    np.savez("maps.npz", **maps)
+    command = ["net.q.npz", "--data", "test.npz"]
+    assert main([*command, "--html", "page.html"]) == 0
+    assert "the same integers" in Path("page.html").read_text()
+    assert main([*command, "--dump", "maps.npz", "--html", "page.html"]) == 1
     message = capsys.readouterr().err
-    assert "integer-onnx/onnxruntime differs first in 'layer0_output', sample 35" in message
-    assert "channel 0, row 0, column 0" in message
-    assert compare(model, data)["mismatches"]["integer-onnx/onnxruntime"] == 1
+    layer = model.layers[-1]
+    accumulator = int(ops.conv2d(run_layers(model, data.x[35:36])[layer.inputs[0]], layer.weight,
+                                 layer.window, layer.pad_value, layer.groups)[0, 2, 0, 0]
+                      + layer.requantization.bias[2])
+    assert (f"maps.npz differs first in layer {layer.name!r} (Conv2d), sample 35, channel 2, row "
+            f"0, column 0: {true + 1} instead of {true} (accumulator {accumulator} ") in message
+    assert "Not equal" in Path("page.html").read_text() and "a reproducer is in mismatch" in message
+    stored = json.loads(Path("mismatch/mismatch.json").read_text())
+    assert (stored["given"], stored["expected"], stored["differing"]) == (true + 1, true, 1)
+    stored = np.load("mismatch/maps.npz")
+    assert np.array_equal(stored["given"], maps[result.name][35])
+    alone = load_model("mismatch/layer.q.npz")
+    again = run(alone, load_data("mismatch/data.npz").x)
+    assert np.array_equal(again[0], stored["expected"])
+    assert main(["mismatch/layer.q.npz", "--data", "mismatch/data.npz"]) == 0
+
+
+def test_dumps_that_do_not_fit_are_refused(model, data, tmp_path):
+    name, path = model.output_tensor.name, tmp_path / "maps.npz"
+    for arrays, words in (({"other": np.zeros((1, 2), int)}, "has no such tensor"),
+                          ({name: np.zeros((1, 2, 1, 1), int)}, "is integers of shape"),
+                          ({name: np.zeros((1, *model.output_tensor.shape))}, "is float64"),
+                          ({}, "holds no feature maps")):
+        np.savez(path, **arrays)
+        with pytest.raises(UserError, match=words):
+            compare(model, data, dumps=[path])
 
 
 def test_errors_are_one_sentence(model, data, tmp_path, capsys):
