@@ -178,7 +178,7 @@ def simulated(request: Request, model: Model, program: Program, inputs: Data | N
         result["inputs"] = "random" if inputs is None else "real"
         if result["mismatches"]:
             raise UserError(f"the simulated hardware differs from the reference in "
-                            f"{result['mismatches']} integers, first in {result['first_mismatch']};"
+                            f"{result['mismatches']} integers: {result['first_mismatch']};"
                             " this is a defect in Shiftwise: please report it with the network")
         tell(f"{result['samples']} {result['inputs']} inputs, every layer equal to the reference, "
              f"{result['cycles_per_inference']:,} cycles, "

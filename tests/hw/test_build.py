@@ -297,7 +297,8 @@ def test_simulation_that_differs_stops_the_build(folder, simulated, capsys, monk
     monkeypatch.setattr(hw.build, "fit_program", damaged)
     message = refused(capsys, "net.onnx", "--calib", "calib.npz")
     assert "the simulated hardware differs from the reference in " in message
-    assert "first in sample 0, layer gemm6 (Conv2d), channel 0, row 0, column 0: engine " in message
+    assert ("the engine differs first in layer 'gemm6' (Conv2d), sample 0, channel 0, row 0, "
+            "column 0: ") in message
     assert "please report it with the network" in message
 
 
