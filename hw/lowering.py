@@ -100,6 +100,9 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
     constants = layer.requantization
     if constants.multiplier_negative is not None:
         raise UserError(f"layer {layer.name}: the engine does not run leaky ReLU; use ReLU")
+    if constants.code is not None:
+        raise UserError(f"layer {layer.name}: the engine does not round results to AUSN levels; "
+                        "use linear activations")
     if np.any(constants.lo != constants.lo[0]):
         raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all "
                         "channels")

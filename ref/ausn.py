@@ -88,6 +88,19 @@ class AusnCode:
         halves = np.minimum(2 * np.abs(values), 2 * self.largest).astype(np.int64)
         return np.copysign(self._nearest[halves], values) + 0.0
 
+    @cached_property
+    def of_byte(self) -> np.ndarray:
+        """What rounding to this code makes of each unsigned byte, int64 (256,).
+
+        The levels times the largest power of two with which they are bytes. The nearest is taken,
+        half-way the larger, beyond the largest that one. Raises `ValueError` when the levels
+        themselves are no bytes.
+        """
+        shift = 8 - self.largest.bit_length()
+        if shift < 0:
+            raise ValueError(f"the levels of {self} reach {self.largest} and are no bytes")
+        return self.nearest(np.arange(256) / (1 << shift)).astype(np.int64) << shift
+
     def encode(self, integers: np.ndarray) -> np.ndarray:
         """Sign (highest bit), E and A of integers that are levels, uint8 of the same shape.
 

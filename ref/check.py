@@ -232,6 +232,9 @@ def _check_clip(where: str, rule: Requantization | Add, outputs: int, result: Te
     _check_integers(where, "lo", rule.lo, outputs, result.lo, result.hi)
     _check_integers(where, "hi", rule.hi, outputs, result.lo, result.hi)
     _require(bool(np.all(rule.lo <= rule.hi)), where, "has a lower clip bound above the upper one")
+    _require(rule.code is None or ((result.bits, result.signed) == (8, False)
+                                   and rule.code.largest <= result.hi), where,
+             f"rounds its result to levels of {rule.code} and not to unsigned bytes")
 
 
 def _check_proofs(model: Model) -> None:

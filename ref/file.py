@@ -32,7 +32,7 @@ from .npz import npz_bytes, read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 5
+VERSION = 6
 
 _HEADER = "model"
 
@@ -116,15 +116,15 @@ def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> d
         header["window"] = {"kernel": list(window.kernel), "stride": list(window.stride),
                             "pads": list(window.pads)}
     if isinstance(layer, Conv2d):
-        code = layer.weight_code
         header |= {"weight_bits": layer.weight_bits, "groups": layer.groups,
-                   "weight_code": None if code is None else [code.exponent, code.superposition]}
+                   "weight_code": _code_header(layer.weight_code)}
         arrays[prefix + "weight"] = layer.weight
         arrays[prefix + "pad_value"] = layer.pad_value
     if isinstance(layer, Conv2d | AveragePool2d):
         rule, proof = layer.requantization, layer.proof
-        header |= {"shift": rule.shift, "proof": {"bits": proof.bits, "lo": proof.lo,
-                                                  "hi": proof.hi, "channel": proof.channel}}
+        header |= {"shift": rule.shift, "code": _code_header(rule.code),
+                   "proof": {"bits": proof.bits, "lo": proof.lo, "hi": proof.hi,
+                             "channel": proof.channel}}
         arrays[prefix + "witness"] = proof.witness
         for name in ("bias", "multiplier", "lo", "hi"):
             arrays[prefix + name] = getattr(rule, name)
@@ -132,10 +132,15 @@ def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> d
         if rule.multiplier_negative is not None:
             arrays[prefix + "multiplier_negative"] = rule.multiplier_negative
     if isinstance(layer, Add):
-        header["shift"] = layer.shift
+        header |= {"shift": layer.shift, "code": _code_header(layer.code)}
         for name in ("multiplier", "lo", "hi"):
             arrays[prefix + name] = getattr(layer, name)
     return header
+
+
+def _code_header(code: AusnCode | None) -> list[int] | None:
+    """The header entry of a code; the linear one is None."""
+    return None if code is None else [code.exponent, code.superposition]
 
 
 def _build(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
@@ -167,7 +172,7 @@ def _build_layer(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarra
         case "Add":
             return Add(**common, multiplier=arrays[prefix + "multiplier"],
                        shift=int(entry["shift"]), lo=arrays[prefix + "lo"],
-                       hi=arrays[prefix + "hi"])
+                       hi=arrays[prefix + "hi"], code=_build_code(entry["code"]))
         case "Concat":
             return Concat(**common)
         case "SpaceToDepth":
@@ -204,7 +209,7 @@ def _build_sum(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarray]
     proof = entry["proof"]
     return {
         "window": _build_window(entry),
-        "requantization": Requantization(shift=int(entry["shift"]),
+        "requantization": Requantization(shift=int(entry["shift"]), code=_build_code(entry["code"]),
                                          **{name: arrays[prefix + name] for name in names}),
         "proof": AccumulatorProof(
             bits=int(proof["bits"]), lo=int(proof["lo"]), hi=int(proof["hi"]),

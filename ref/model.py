@@ -113,6 +113,8 @@ class Window:
 class Requantization:
     """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel.
 
+    With a ``code`` the result, an unsigned byte, is then rounded to that code's levels
+    (`AusnCode.of_byte`): its leading one and the bits behind it are all that need be stored.
     With ``multiplier_negative`` (a leaky ReLU) it replaces ``multiplier`` where ``acc + bias`` is
     negative: the negative branch has a dyadic ratio of its own, with the same shift.
     """
@@ -123,6 +125,7 @@ class Requantization:
     lo: np.ndarray                          # (O,) int64
     hi: np.ndarray                          # (O,) int64
     multiplier_negative: np.ndarray | None = None   # (O,) int64, 0 .. 2^15-1
+    code: AusnCode | None = None            # None: linear
 
 
 @dataclass(frozen=True)
@@ -183,13 +186,15 @@ class Add(Layer):
 
     With the operands ``a`` and ``b`` (``inputs`` in order) and ``g`` = `GUARD_BITS`, per channel
     ``y = clip(((a << g) * multiplier[0] + (b << g) * multiplier[1] + 2^(shift-1)) >> shift,
-    lo, hi)``. The shift is arithmetic and rounds half up; the sum fits 32 bits.
+    lo, hi)``. The shift is arithmetic and rounds half up; the sum fits 32 bits. A ``code`` rounds
+    the result as in `Requantization`.
     """
 
     multiplier: np.ndarray                  # (2, C) int64, 1 .. 2^15-1
     shift: int                              # one of SHIFTS
     lo: np.ndarray                          # (C,) int64
     hi: np.ndarray                          # (C,) int64
+    code: AusnCode | None = None            # None: linear
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .ausn import AusnCode
 from .model import (
     BLOCK,
     GUARD_BITS,
@@ -116,10 +117,11 @@ class _Graph:
                          f"{output}/product")
 
     def rounded(self, value: str, output: str, shift: int, lo: np.ndarray, hi: np.ndarray,
-                smallest: int, dtype: str) -> str:
+                smallest: int, dtype: str, code: AusnCode | None = None) -> str:
         """``clip((value + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value`` as ``dtype``.
 
-        ``smallest`` is a lower bound of ``value``; the constants are broadcast against it.
+        ``smallest`` is a lower bound of ``value``; the constants are broadcast against it. With a
+        ``code`` the result is the entry of its table of bytes.
         """
         if shift:
             lift = max(0, -smallest >> shift) + 1    # K
@@ -132,6 +134,9 @@ class _Graph:
                               f"{output}/rounded")
         value = self.node("Max", [value, self.constant(f"{output}/lo", lo)], f"{output}/raised")
         value = self.node("Min", [value, self.constant(f"{output}/hi", hi)], f"{output}/clipped")
+        if code is not None:
+            table = self.constant(f"{output}/levels", code.of_byte, dtype)
+            return self.node("Gather", [table, value], output)
         return self.cast(value, output, dtype)
 
 
@@ -228,7 +233,7 @@ def _add_requantization(graph: _Graph, layer: Conv2d | AveragePool2d, result: Te
                           rule.multiplier_negative.reshape(-1, 1, 1))]
         value = graph.node("Add", branches, f"{output}/branches")
     graph.rounded(value, output, rule.shift, lo, hi, layer.proof.lo * int(largest),
-                  _storage(result))
+                  _storage(result), rule.code)
 
 
 def _add_sum(graph: _Graph, layer: Add, model: Model, values: list[str], output: str) -> None:
@@ -241,7 +246,8 @@ def _add_sum(graph: _Graph, layer: Add, model: Model, values: list[str], output:
         products.append(graph.product(value, operand, ratio.reshape(-1, 1, 1)))
     value = graph.node("Add", products, f"{output}/sum")
     graph.rounded(value, output, layer.shift, layer.lo.reshape(-1, 1, 1),
-                  layer.hi.reshape(-1, 1, 1), smallest, _storage(model.tensors[layer.output]))
+                  layer.hi.reshape(-1, 1, 1), smallest, _storage(model.tensors[layer.output]),
+                  layer.code)
 
 
 def _add_space_to_depth(graph: _Graph, source: Tensor, result: Tensor, value: str, output: str

@@ -112,11 +112,15 @@ def split_planes(x: np.ndarray, low_bits: int) -> np.ndarray:
 
 def _rounded(product: np.ndarray, rule: Requantization | Add, arithmetic: Arithmetic
              ) -> np.ndarray:
-    """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, channels on axis 1; overwrites it."""
+    """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, then rounded to levels of a code.
+
+    Channels are on axis 1; ``product`` is overwritten.
+    """
     column = (-1,) + (1,) * (product.ndim - 2)
     product += arithmetic.rounding_constant(rule.shift)
     product >>= rule.shift
-    return np.clip(product, rule.lo.reshape(column), rule.hi.reshape(column), out=product)
+    np.clip(product, rule.lo.reshape(column), rule.hi.reshape(column), out=product)
+    return product if rule.code is None else rule.code.of_byte[product]
 
 
 def _exact_float(x: np.ndarray, weight: np.ndarray, pad_value: np.ndarray) -> type[np.floating]:

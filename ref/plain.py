@@ -6,6 +6,7 @@ Slow, and meant to be read beside ``ref.model``; the tests hold every faster eva
 from __future__ import annotations
 
 from .arithmetic import SHIFTWISE, Arithmetic
+from .ausn import AusnCode
 from .model import (
     BLOCK,
     GUARD_BITS,
@@ -90,7 +91,23 @@ def requantize_plain(accumulator: int, rule: Requantization, channel: int,
         multiplier = rule.multiplier_negative
     scaled = value * int(multiplier[channel])
     rounded = (scaled + (0 if arithmetic.truncates else 1 << (rule.shift - 1))) >> rule.shift
-    return clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
+    result = clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
+    return result if rule.code is None else round_to_level_plain(result, rule.code)
+
+
+def round_to_level_plain(value: int, code: AusnCode) -> int:
+    """What the levels of ``code`` make of an unsigned byte: the leading one says what is dropped.
+
+    The kept bits and the exponent are one number whose order is that of the levels, so a rounding
+    that overflows the kept bits counts the exponent up by itself.
+    """
+    fraction = 8 - code.largest.bit_length()                # zeros behind every level
+    exponent = max(value.bit_length() - fraction - code.superposition - 1, 0)
+    dropped = fraction + exponent
+    kept = (value + (1 << dropped >> 1)) >> dropped
+    word = min((exponent << code.superposition) + kept, (1 << code.bits) - 1)
+    field, gates = word >> code.superposition, word & ((1 << code.superposition) - 1)
+    return ((min(field, 1) << code.superposition) + gates) << max(field - 1, 0) << fraction
 
 
 def _sum(layer: Add, first: Map, second: Map) -> Map:
@@ -99,7 +116,8 @@ def _sum(layer: Add, first: Map, second: Map) -> Map:
         total = ((a << GUARD_BITS) * int(layer.multiplier[0, channel])
                  + (b << GUARD_BITS) * int(layer.multiplier[1, channel]))
         rounded = (total + (1 << (layer.shift - 1))) >> layer.shift
-        return clip(rounded, int(layer.lo[channel]), int(layer.hi[channel]))
+        result = clip(rounded, int(layer.lo[channel]), int(layer.hi[channel]))
+        return result if layer.code is None else round_to_level_plain(result, layer.code)
 
     return [[[value(channel, a, b) for a, b in zip(*rows, strict=True)]
              for rows in zip(*maps, strict=True)]

@@ -33,12 +33,13 @@ def test_layers_that_only_rearrange_or_join(kind):
     pytest.fail("no model of that kind was drawn")
 
 
-def ausn_model(code):
-    """One AUSN layer on bytes."""
+def ausn_model(code, coded=False):
+    """One layer with AUSN weights, whose result is rounded to levels too if ``coded``."""
     for seed in range(1000):
         model = random_model(np.random.default_rng(seed), layers=1, kinds=("ausn",), channels=4,
                              size=6, identity_input=True, fully_connected=False)
-        if model.layers[0].weight_code == code:
+        layer = model.layers[0]
+        if layer.weight_code == code and coded == (layer.requantization.code is not None):
             return runnable(model, CONFIG)
     raise AssertionError(f"no model with {code} was drawn")
 
@@ -54,6 +55,13 @@ def test_wider_ausn_weights():
     model = ausn_model(AusnCode(3, 1))
     with pytest.raises(UserError, match=r"layer layer0 has AUSN weights up to (128|192) and the "
                        "engine multiplies by 8-bit integers; use a linear preset"):
+        compile_program(model, CONFIG)
+
+
+def test_activations_rounded_to_levels():
+    model = ausn_model(AusnCode(2, 2), coded=True)
+    with pytest.raises(UserError, match=r"layer layer0: the engine does not round results to AUSN "
+                                        r"levels; use linear activations"):
         compile_program(model, CONFIG)
 
 

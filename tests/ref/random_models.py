@@ -35,9 +35,10 @@ KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
 #: The same and what branches: sums and concatenations of a map with one made from it or with any
 #: earlier one that fits, squares to channels, leaky ReLU and AUSN weights in the convolutions.
 GRAPH_KINDS = (*KINDS, "leaky", "ausn", "add", "concat", "squares")
-#: Every AUSN code of weights.
+#: Every AUSN code, all of which weights may have, and those of activations.
 AUSN_CODES = tuple(AusnCode(exponent, superposition) for exponent in EXPONENT_BITS
                    for superposition in range(MAGNITUDE_BITS - exponent + 1))
+BYTE_CODES = tuple(code for code in AUSN_CODES if code.largest < 256)
 
 
 def random_model(rng: np.random.Generator, layers: int | None = None,
@@ -174,14 +175,14 @@ def _joined(rng: np.random.Generator, kind: str, name: str, source: Tensor,
         shape = (len(scale), height, width)
         return [*made, (Concat(name, inputs, output),
                         replace(source, name=output, shape=shape, scale=scale))]
-    result = _tensor(rng, output, source.shape, None)
+    result, code = _coded(rng, _tensor(rng, output, source.shape, None))
     used = shift or int(rng.choice(SHIFTS))
     spread = sum(operand.hi - operand.lo for operand in operands)
     ratio = (result.hi - result.lo) / spread * rng.uniform(0.2, 3, (2, channels))
     multiplier = np.clip((ratio * (1 << used - GUARD_BITS)).astype(np.int64), 1,
                          (1 << MULTIPLIER_BITS) - 1)
     lo, hi = _clip(rng, result, channels)
-    return [*made, (Add(name, inputs, output, multiplier, used, lo, hi), result)]
+    return [*made, (Add(name, inputs, output, multiplier, used, lo, hi, code), result)]
 
 
 def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bounds: Bounds,
@@ -206,18 +207,20 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
         outputs = groups * int(rng.integers(1, max(1, channels // groups) + 1))
     if wanted is not None:
         outputs = wanted.shape[0]
-    result = wanted or _tensor(rng, common["output"], (outputs, *size), bits)
+    result, code = wanted or _tensor(rng, common["output"], (outputs, *size), bits), None
+    if ausn:
+        result, code = _coded(rng, result)
     if result_bits is not None:
         result = replace(result, bits=result_bits, signed=True)
     weight_bits = int(rng.integers(2, 9))
     largest = (1 << (weight_bits - 1)) - 1
     weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)
                           ).astype(np.int8)
-    code = AUSN_CODES[int(rng.integers(len(AUSN_CODES)))] if ausn else None
-    if code is not None:
-        weight_bits = code.bits + 1
-        weight = (rng.choice(code.levels, weight.shape) * rng.choice([-1, 1], weight.shape)
-                  ).astype(code.dtype)
+    weight_code = AUSN_CODES[int(rng.integers(len(AUSN_CODES)))] if ausn else None
+    if weight_code is not None:
+        weight_bits = weight_code.bits + 1
+        weight = (rng.choice(weight_code.levels, weight.shape)
+                  * rng.choice([-1, 1], weight.shape)).astype(weight_code.dtype)
     pad_value = np.zeros(inputs, np.int64)
     if kind == "average":
         weight[...] = 1
@@ -234,7 +237,7 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     centre = 0 if result.signed else spread * rng.uniform(0, 0.5)
     bias = centre - (lows + highs) // 2 + spread * rng.uniform(-0.5, 0.5, outputs)
     bias = np.rint(bias).astype(np.int64)
-    rule = _requantization(rng, bias, spread, result, shift)
+    rule = replace(_requantization(rng, bias, spread, result, shift), code=code)
     if leaky:
         negative = (rule.multiplier * rng.uniform(0, 1.2, outputs)).astype(np.int64)
         rule = replace(rule, multiplier_negative=np.minimum(negative, (1 << MULTIPLIER_BITS) - 1))
@@ -242,7 +245,16 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     if kind == "average":
         return AveragePool2d(**common, requantization=rule, proof=proof), result
     return Conv2d(**common, weight=weight, weight_bits=weight_bits, groups=groups,
-                  pad_value=pad_value, requantization=rule, proof=proof, weight_code=code), result
+                  pad_value=pad_value, requantization=rule, proof=proof,
+                  weight_code=weight_code), result
+
+
+def _coded(rng: np.random.Generator, result: Tensor) -> tuple[Tensor, AusnCode | None]:
+    """The result with or without a code; with one it is an unsigned byte."""
+    if rng.integers(2):
+        return result, None
+    return (replace(result, bits=8, signed=False),
+            BYTE_CODES[int(rng.integers(len(BYTE_CODES)))])
 
 
 def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarray,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ref import AusnCode, UserError, Window, check_model, load_model, ops, run, save_model
 from ref.onnx_integer import integer_onnx
 from ref.oracles import EXECUTORS, run_integer_onnx
-from tests.ref.random_models import AUSN_CODES, random_model, random_samples
+from ref.plain import round_to_level_plain
+from tests.ref.random_models import AUSN_CODES, BYTE_CODES, random_model, random_samples
 
 
 def shift_add(x, word, code):
@@ -103,6 +104,65 @@ def test_less_is_lost_than_with_a_power_for_every_exponent(exponent, superpositi
     for values in (random.normal(size=4000), random.laplace(size=4000), channels.ravel()):
         ours = lost(values, AusnCode(exponent, superposition).levels)
         assert ours <= lost(values, powers) * 1.0001
+
+
+@pytest.mark.parametrize("code", BYTE_CODES, ids=str)
+def test_bytes_round_to_the_nearest_level_by_their_leading_one(code):
+    scale = 256 >> code.largest.bit_length()
+    levels = [int(level) * scale for level in code.levels]
+    assert max(levels) < 256 <= 2 * max(levels)
+    for byte in range(256):
+        nearest = min(levels, key=lambda level: (abs(level - byte), -level))
+        assert code.of_byte[byte] == nearest == round_to_level_plain(byte, code)
+
+
+def test_levels_that_are_no_bytes_cannot_round_bytes():
+    with pytest.raises(ValueError, match="reach 448 and are no bytes"):
+        _ = AusnCode(3, 2).of_byte
+
+
+@pytest.mark.parametrize("change", [{"bits": 7}, {"signed": True}, {"code": AusnCode(3, 2)}])
+def test_only_bytes_are_rounded_to_levels(change):
+    model = coded_model()
+    layer = model.layers[-1]
+    if "code" in change:
+        layer = replace(layer, requantization=replace(layer.requantization, **change))
+    else:
+        constants = {name: np.zeros_like(getattr(layer.requantization, name))
+                     for name in ("lo", "hi")}
+        layer = replace(layer, requantization=replace(layer.requantization, **constants))
+        tensor = replace(model.tensors[layer.output], **change)
+        model = replace(model, tensors=model.tensors | {layer.output: tensor})
+    with pytest.raises(UserError, match=f"layer '{layer.name}' rounds its result to levels of"):
+        check_model(replace(model, layers=(*model.layers[:-1], layer)))
+
+
+def coded_model():
+    """A model whose one layer rounds its result to levels."""
+    for seed in itertools.count():
+        model = random_model(np.random.default_rng(seed), layers=1, kinds=("ausn",),
+                             fully_connected=False)
+        if model.layers[0].requantization.code is not None:
+            return model
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_coded_averages_are_exact(executor):
+    for seed in itertools.count():
+        model = random_model(np.random.default_rng(seed), layers=1, kinds=("average",), bits=8,
+                             identity_input=True, fully_connected=False)
+        if not model.output_tensor.signed:
+            break
+    layer, x = model.layers[0], random_samples(np.random.default_rng(0), model, 4)
+    for code in BYTE_CODES:
+        rule = replace(layer.requantization, code=code)
+        coded = replace(model, layers=(replace(layer, requantization=rule),))
+        check_model(coded)
+        found = run(coded, x)
+        assert np.isin(found, code.of_byte).all() and np.array_equal(
+            found, code.of_byte[run(model, x)])
+        values = run_integer_onnx(integer_onnx(coded), x, executor)
+        assert np.array_equal(values[model.output_tensor.name].reshape(found.shape), found)
 
 
 @pytest.fixture
