@@ -10,8 +10,8 @@ all channels of the map span the same range and leaves the whole imbalance to th
 The generalised form (ours) is ``F_i = r_i^-t * w_i^u * p_i^-v`` up to a common factor, with w_i the
 largest weight that reads channel i and p_i the largest that makes it: with one weight scale per
 layer (`Settings.weight_scale` "tensor") the rows of both layers share a step, and u and v even
-them out. The exponents are fixed by the user (t, with u = v = 0) or chosen per edge by the search
-in `quant.transfer`.
+them out. The exponents are fixed by the user (u = v = 0 unless given) or chosen per edge by the
+search in `quant.transfer`.
 
 Choices of ours where the paper's text is silent: C is the tensor's own largest r_i, since a
 common factor changes no integer; and no r_i, w_i or p_i counts as less than `SMALLEST` of the
@@ -68,14 +68,14 @@ def balance(network: FloatNetwork, calibration: Calibration, settings: Settings)
     Edges into depthwise convolutions are left alone while weights have a scale per channel:
     channel-wise activation scales are free there. Pools and sums pass the factors on: all maps of
     a residual group get the same ones, and every convolution that reads one of them undoes them.
-    ``settings.transfer`` is the exponent t or "search".
+    With one weight step per layer u and v have work there too, t none.
     """
-    t = settings.transfer
+    search, fixed = settings.exponents is None, settings.exponents or (0.0, 0.0, 0.0)
     layers = list(network.layers)
     factors: dict[str, np.ndarray] = {}
     exponents: dict[str, Exponents] = {}
-    groups = _groups(network, settings.weight_scale == "tensor" and t == "search")
-    for _ in range(ROUNDS if t == "search" else 1):
+    groups = _groups(network, settings.weight_scale == "tensor" and (search or any(fixed[1:])))
+    for _ in range(ROUNDS if search else 1):
         carried = calibration.scaled(factors)
         for group in groups:
             name = network.layers[group.consumer].input
@@ -85,8 +85,9 @@ def balance(network: FloatNetwork, calibration: Calibration, settings: Settings)
             old = factors.get(name, np.ones(len(statistics.lo)))
             _scale(layers, group, 1 / old)
             edge = _edge(layers, group, statistics, carried)
-            exponents[name] = (find_exponents(edge, settings) if t == "search"
-                               else Exponents(t))
+            exponents[name] = (find_exponents(edge, settings) if search else
+                               Exponents(0.0 if edge.consumer.channelwise else fixed[0],
+                                         *fixed[1:]))
             factor = transfer_factor(edge, exponents[name])
             _scale(layers, group, factor)
             factors |= {layer.output: factor for layer in network.layers

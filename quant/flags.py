@@ -22,14 +22,16 @@ from .presets import (
 )
 
 
-def _transfer(text: str) -> float | Literal["search"]:
-    """The value of ``--transfer``; a usage error for anything but a number or "search"."""
+def _transfer(text: str) -> float | tuple[float, ...] | Literal["search"]:
+    """The value of ``--transfer``; a usage error for anything but numbers or "search"."""
     if text == "search":
         return "search"
     try:
-        return float(text)
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number or search, not {text}") from None
+        raise argparse.ArgumentTypeError(f"must be numbers T[,U[,V]] or search, not {text}"
+                                         ) from None
+    return values[0] if len(values) == 1 else values
 
 
 def _override(text: str) -> tuple[str, dict[str, int | str]]:
@@ -49,8 +51,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--weight-scale": {"choices": WEIGHT_SCALES,
                        "help": "one weight step per output channel (default) or per layer"},
     "--calibration": {"choices": METHODS, "help": "how an activation's range is found"},
-    "--transfer": {"type": _transfer, "metavar": "T",
-                   "help": "TAIT's exponent, 0..1, or search (default: 0.2; search with "
+    "--transfer": {"type": _transfer, "metavar": "T[,U[,V]]",
+                   "help": "TAIT's exponents of activations, of the weights that read them and of "
+                           "those that make them, 0..1, or search (default: 0.2; search with "
                            "--weight-scale tensor)"},
     "--rounding": {"choices": ROUNDINGS,
                    "help": "of weights: nearest, or greedily on the calibration data (default: "

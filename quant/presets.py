@@ -36,7 +36,8 @@ class Settings:
     weight_bits: int = 8                    # 2..8
     activation_bits: int = 8                # 2..8
     calibration: str = "mse"                # one of calibrate.METHODS
-    transfer: float | Literal["search"] = 0.2   # TAIT's exponent t, 0..1 (see balance.py)
+    #: TAIT's exponent t, or (t, u, v), each 0..1; or their search on each edge (see balance.py).
+    transfer: float | tuple[float, ...] | Literal["search"] = 0.2
     weight_code: str = "linear"             # one of WEIGHT_CODES (see weights.py)
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
@@ -65,12 +66,22 @@ class Settings:
         if self.rounding not in ROUNDINGS:
             raise UserError(f"the rounding {self.rounding!r} is unknown; use one of "
                             f"{', '.join(ROUNDINGS)}")
-        if self.transfer != "search" and not (
-                isinstance(self.transfer, float | int) and 0 <= self.transfer <= 1):
-            raise UserError(f"the transfer exponent t is {self.transfer}; choose it between 0 and "
-                            "1, or \"search\"")
+        given = self.transfer if isinstance(self.transfer, tuple) else (self.transfer,)
+        if self.transfer != "search" and not (1 <= len(given) <= 3 and all(
+                isinstance(value, float | int) and 0 <= value <= 1 for value in given)):
+            raise UserError(f"the transfer is {self.transfer!r}; give its exponent t, or t, u and "
+                            "v, each between 0 and 1, or \"search\"")
         for pattern, changes in self.overrides.items():
             self._check_override(pattern, changes)
+
+    @property
+    def exponents(self) -> tuple[float, ...] | None:
+        """The transfer's exponents t, u and v where the user fixes them; u and v are 0 by default.
+        """
+        if isinstance(self.transfer, str):
+            return None
+        given = self.transfer if isinstance(self.transfer, tuple) else (self.transfer,)
+        return (*given, 0.0, 0.0)[:3]
 
     def of(self, layer: str) -> Settings:
         """The settings of the layer of that name: these, with the overrides that match it."""

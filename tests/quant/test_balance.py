@@ -77,10 +77,10 @@ def test_formula(tmp_path):
     assert np.array_equal(factors[name], expected)
 
 
-@pytest.mark.parametrize("transfer", [1.5, -0.1, "best"])
-def test_exponent_outside_its_range(transfer):
-    with pytest.raises(UserError, match=re.escape(f"the transfer exponent t is {transfer}; choose "
-                                                  'it between 0 and 1, or "search"')):
+@pytest.mark.parametrize("transfer", [1.5, -0.1, "best", (), (0.2, 2.0), (0.1,) * 4])
+def test_exponents_outside_their_range(transfer):
+    with pytest.raises(UserError, match=re.escape(f"the transfer is {transfer!r}; give its "
+                                                  "exponent t, or t, u and v, each between 0")):
         Settings(transfer=transfer)
 
 
@@ -108,6 +108,22 @@ def test_search_preserves_the_function_and_lowers_the_predicted_error(tmp_path, 
     assert all(found.t == 0 for found in depthwise.values())
     assert any(found.u > 0 for found in balanced.exponents.values())
     assert (weight_scale == "tensor") == any(found.v > 0 for found in balanced.exponents.values())
+
+
+def test_the_user_can_fix_all_three_exponents(tmp_path):
+    network = depthwise_network(tmp_path)
+    calibration = calibrate(network, image_data())
+    for scale in ("channel", "tensor"):
+        balanced = balance(network, calibration, Settings(transfer=(0.3, 0.5, 0.7),
+                                                          weight_scale=scale))
+        readers = {layer.input: layer for layer in network.layers}
+        assert len(balanced.exponents) == (3 if scale == "channel" else 5)
+        for name, found in balanced.exponents.items():
+            into_depthwise = readers[name].weight.shape[1] == 1
+            assert found == Exponents(0.0 if into_depthwise else 0.3, 0.5, 0.7)
+    plain, same = (balance(network, calibration, Settings(transfer=transfer))
+                   for transfer in (0.3, (0.3, 0.0)))
+    assert all(np.array_equal(plain.factors[name], same.factors[name]) for name in plain.factors)
 
 
 def test_predicted_error_follows_the_measured_one():

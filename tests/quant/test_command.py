@@ -73,7 +73,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, capsys, options, e
 
 
 @pytest.mark.parametrize(("extra", "transfer"), [
-    ([], "search"), (["--transfer", "0.5"], 0.5), (["--transfer", "search"], "search")])
+    ([], "search"), (["--transfer", "0.5"], 0.5), (["--transfer", "0,0.5"], [0, 0.5]),
+    (["--transfer", "0.2,1,0.3"], [0.2, 1, 0.3]), (["--transfer", "search"], "search")])
 def test_weight_scale_and_transfer(folder, extra, transfer):
     assert quantize(folder, "--weight-scale", "tensor", *extra) == 0
     settings = load_model(folder / "small.q.npz").metadata["settings"]
@@ -81,7 +82,9 @@ def test_weight_scale_and_transfer(folder, extra, transfer):
 
 
 @pytest.mark.parametrize(("extra", "sentence"), [
-    (["--transfer", "2"], "the transfer exponent t is 2.0; choose it"),
+    (["--transfer", "2"], "the transfer is 2.0; give its exponent t"),
+    (["--transfer", "0,0,1.5"], "the transfer is (0.0, 0.0, 1.5); give its exponent t"),
+    (["--transfer", "0,0,0,0"], "the transfer is (0.0, 0.0, 0.0, 0.0); give its exponent t"),
     (["--weight-bits", "9"], "9 weight bits are not supported; choose 2 to 8"),
     (["--activation-bits", "1"], "1 activation bits are not supported; choose 2 to 8"),
 ])
@@ -156,7 +159,7 @@ def test_prove_refuses(folder, capsys, network, output, sentence):
 def test_transfer_must_be_a_number(folder, capsys):
     with pytest.raises(SystemExit):
         quantize(folder, "--transfer", "much")
-    assert "--transfer: must be a number or search, not much" in capsys.readouterr().err
+    assert "--transfer: must be numbers T[,U[,V]] or search, not much" in capsys.readouterr().err
 
 
 def test_debug_keeps_the_traceback(folder):
