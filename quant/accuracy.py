@@ -13,9 +13,9 @@ from ref.metrics import Metric, find_metric
 from ref.model import Model
 from ref.run import run
 
-from .evaluate import evaluate, real_input
+from .evaluate import evaluate
 from .graph import FloatNetwork
-from .partial import activation_rounding, network_of, rounded_input, with_model_weights
+from .twin import Twin
 
 
 def accuracy_report(model: Model, data: Data, network: FloatNetwork | None = None
@@ -36,12 +36,12 @@ def accuracy_report(model: Model, data: Data, network: FloatNetwork | None = Non
     tensor = model.output_tensor
     results = {"full": run(model, data.x) * tensor.scale.reshape(-1, 1, 1)}
     if network is not None:
-        network = network_of(model, network)
-        real, rounding = real_input(network, data), activation_rounding(model)
+        twin = Twin(model, network)
+        real = twin.real_input(data)
         results = {
-            "float": evaluate(network, real),
-            "weights": evaluate(with_model_weights(network, model), real),
-            "activations": evaluate(network, rounded_input(model, data), rounding),
+            "float": evaluate(twin.network, real),
+            "weights": evaluate(twin.with_weights(), real),
+            "activations": evaluate(twin.network, twin.rounded_input(data), twin.rounding()),
         } | results
     elif metric is None:
         raise UserError(f"{data.source} has no labels that fit the result of {model.name!r}, and "

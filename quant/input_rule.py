@@ -62,7 +62,23 @@ def make_input(network: FloatNetwork, calibration: Calibration, data: Data,
     return rule, _as_quantized(network, calibration, data, rule, tensor)
 
 
-def traced_input(network: FloatNetwork, data: Data, rule: Input, source: Quantized
+def input_steps(network: FloatNetwork, rule: Input) -> tuple[np.ndarray, np.ndarray]:
+    """Step and zero of each plane of the input as layers of a ``network`` of one plane read it.
+
+    The real value of integer q of plane p is ``(q - zero[p]) * step[p]``.
+    """
+    ratio = math.ldexp(rule.multiplier, -rule.shift)
+    step = rule.x_scale / ratio * network.input_gain
+    zero = rule.x_zero_point * ratio - network.input_offset / step
+    if rule.low_bits:
+        planes = 1 << rule.low_bits
+        high = np.rint(zero) // planes
+        zero = _planes(high, zero - high * planes, len(zero))
+        step = _planes(step * planes, step, len(step))
+    return step, zero
+
+
+def traced_input(network: FloatNetwork, data: Data, rule: Input, tensor: Tensor
                  ) -> tuple[np.ndarray, np.ndarray]:
     """The real input (N, C, H, W) of the layers of a ``network`` of one plane, and its integers.
 
@@ -70,10 +86,10 @@ def traced_input(network: FloatNetwork, data: Data, rule: Input, source: Quantiz
     """
     real = (real_input(network, data) * network.input_gain.reshape(-1, 1, 1)
             + network.input_offset.reshape(-1, 1, 1))
-    integer = quantize_input(Model("input", rule, {source.tensor.name: source.tensor}, ()), data.x)
+    integer = quantize_input(Model("input", rule, {tensor.name: tensor}, ()), data.x)
     if rule.low_bits:
-        high = ((integer[:, ::2] - source.zero[::2].reshape(-1, 1, 1))
-                * source.step[::2].reshape(-1, 1, 1))
+        step, zero = (values[::2].reshape(-1, 1, 1) for values in input_steps(network, rule))
+        high = (integer[:, ::2] - zero) * step
         real = np.stack([high, real - high], axis=2).reshape(integer.shape)
     return real.astype(np.float32), integer.astype(np.int16)
 
@@ -112,21 +128,18 @@ def _as_quantized(network: FloatNetwork, calibration: Calibration, data: Data, r
                   tensor: Tensor) -> Quantized:
     """The input tensor with the network's normalization folded into its step and zero."""
     ratio, statistics = math.ldexp(rule.multiplier, -rule.shift), calibration.input
-    step = rule.x_scale / ratio * network.input_gain
-    zero = rule.x_zero_point * ratio - network.input_offset / step
+    step, zero = input_steps(network, rule)
     planes = 1 << rule.low_bits
-    outside = np.abs(np.clip(np.rint(zero), tensor.lo * planes, (tensor.hi + 1) * planes - 1)
-                     - zero) > 1
+    whole = zero[::2] * planes + zero[1::2] if rule.low_bits else zero
+    outside = np.abs(np.clip(np.rint(whole), tensor.lo * planes, (tensor.hi + 1) * planes - 1)
+                     - whole) > 1
     padding = next((layer for layer in network.readers(network.input)
                     if isinstance(layer, FloatWindowed) and any(layer.window.pads)), None)
     if outside.any() and padding is not None:
         raise UserError(f"layer {padding.name!r} pads the input with zero, which is integer "
-                        f"{zero[outside][0]:g} of the input's {tensor.lo * planes}.."
+                        f"{whole[outside][0]:g} of the input's {tensor.lo * planes}.."
                         f"{(tensor.hi + 1) * planes - 1}; store x with a zero point inside")
     if rule.low_bits:
-        high = np.rint(zero) // planes
-        zero = _planes(high, zero - high * planes, len(zero))
-        step = _planes(step * planes, step, len(step))
         q = quantize_input(Model("input", rule, {tensor.name: tensor}, ()), data.x)
         q = q - zero.reshape(-1, 1, 1)
         mean, square = (q.mean(axis=(0, 2, 3)) * step, (q ** 2).mean(axis=(0, 2, 3)) * step ** 2)

@@ -104,7 +104,7 @@ def _layer(layer: FloatLayer, network: FloatNetwork, calibration: Calibration | 
         statistics = calibration.tensors[layer.output]
         whole = reach(statistics)
         entry |= {"lo": float(statistics.lo.min()), "hi": float(statistics.hi.max()),
-                  "uniformity": uniformity(whole),
+                  "uniformity": uniformity(statistics),
                   "dead": _below(statistics.hi - statistics.lo, float(whole.max()))}
     return entry
 

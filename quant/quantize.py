@@ -59,7 +59,8 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     trace = None
     if greedy:
         followed = data.head(TRACED_SAMPLES)
-        trace = Trace(network, *traced_input(balanced.network, followed, rule, source))
+        trace = Trace(network, *traced_input(balanced.network, followed, rule,
+                                             source.tensor))
     for single, layer in zip(balanced.network.layers, network.layers, strict=True):
         sources = [made[name] for name in layer.inputs]
         moments = (trace.moments(layer, sources[0])

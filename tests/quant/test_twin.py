@@ -1,4 +1,4 @@
-"""Only weights, only activations: together they are the integer network, apart its two halves."""
+"""A model's parts in its float network: all together they are the integer network."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from quant.accuracy import accuracy_report
 from quant.evaluate import evaluate, evaluate_tensors, real_input
 from quant.graph import FloatConv
 from quant.import_onnx import import_onnx
-from quant.partial import activation_rounding, network_of, rounded_input, with_model_weights
+from quant.twin import Twin
 from ref.data import Data
 from ref.errors import UserError, run_command
 from ref.file import save_model
@@ -45,8 +45,9 @@ def even_data(shape=(3, 12, 10)):
 def test_weights_and_activations_together_are_the_integer_network(tmp_path, settings):
     network, data = depthwise_network(tmp_path), even_data()
     model = quantize(network, data, settings)
-    both = evaluate(with_model_weights(network, model), rounded_input(model, data)
-                    .astype(np.float64), activation_rounding(model))
+    twin = Twin(model, network)
+    both = evaluate(twin.with_weights(), twin.rounded_input(data).astype(np.float64),
+                    twin.rounding())
     assert np.array_equal(np.rint(both / model.output_tensor.scale), run(model, data.x))
 
 
@@ -58,24 +59,39 @@ def test_a_branched_network_too(tmp_path, wide):
                        x_zero_point=np.array(0.0))
     model = quantize(network, data)
     maps = run_layers(model, data.x)
-    for name, value in evaluate_tensors(with_model_weights(network, model),
-                                        rounded_input(model, data).astype(np.float64),
-                                        activation_rounding(model)):
+    twin = Twin(model, network)
+    for name, value in evaluate_tensors(twin.with_weights(), twin.rounded_input(data)
+                                        .astype(np.float64), twin.rounding()):
         integers = np.rint(value / model.tensors[name].scale.reshape(-1, 1, 1))
         # The multipliers of a sum and of a leaky ReLU are rounded, so a few integers differ by one.
         assert np.abs(integers - maps[name]).max() <= 1
         assert (integers != maps[name]).mean() < 0.1
 
 
+def test_an_input_in_two_planes(tmp_path):
+    network, data = depthwise_network(tmp_path), even_data()
+    data = replace(data, x=(data.x.astype(np.int16) - 128) * 31, x_scale=np.array(1 / 2000),
+                   x_zero_point=np.array(0.0))
+    model = quantize(network, data, Settings(input_bits=13))
+    assert model.input.low_bits == 4
+    twin = Twin(model, network)
+    assert np.allclose(evaluate(twin.network, twin.real_input(data)),
+                       evaluate(network, real_input(network, data)), rtol=1e-4, atol=1e-4)
+    both = evaluate(twin.with_weights(), twin.rounded_input(data).astype(np.float64),
+                    twin.rounding())
+    assert np.array_equal(np.rint(both / model.output_tensor.scale), run(model, data.x))
+
+
 def test_chosen_layers_only(tmp_path):
     network, data = depthwise_network(tmp_path), image_data()
     model = quantize(network, data, Settings(weight_bits=4))
     chosen = model.layers[2]
-    changed = with_model_weights(network, model, {chosen.name})
+    twin = Twin(model, network)
+    changed = twin.with_weights({chosen.name})
     for before, after in zip(network.layers, changed.layers, strict=True):
         if isinstance(before, FloatConv):
             assert np.array_equal(before.weight, after.weight) == (before.name != chosen.name)
-    rounding = activation_rounding(model, {chosen.output})
+    rounding = twin.rounding({chosen.output})
     value = np.full((1, 12, 1, 1), 0.7)
     assert rounding("another", value) is value
     assert (rounding(chosen.output, value) != value).any()
@@ -123,7 +139,7 @@ def test_another_network_is_refused(tmp_path):
     model = quantize(network, data)
     for other in (depthwise_network(tmp_path, channels=8), branched_network(tmp_path)):
         with pytest.raises(UserError, match="give the network the model was made from"):
-            network_of(model, other)
+            Twin(model, other)
 
 
 def test_a_convolution_the_quantizer_put_first(tmp_path):
@@ -132,10 +148,10 @@ def test_a_convolution_the_quantizer_put_first(tmp_path):
     data = even_data((3, 4, 4))
     model = quantize(network, data)
     assert isinstance(model.layers[0], Conv2d)
-    whole = network_of(model, network)
-    assert [layer.name for layer in whole.layers] == [layer.name for layer in model.layers]
-    both = evaluate(with_model_weights(whole, model), rounded_input(model, data)
-                    .astype(np.float64), activation_rounding(model))
+    twin = Twin(model, network)
+    assert [layer.name for layer in twin.network.layers] == [layer.name for layer in model.layers]
+    both = evaluate(twin.with_weights(), twin.rounded_input(data).astype(np.float64),
+                    twin.rounding())
     assert np.array_equal(np.rint(both / model.output_tensor.scale.reshape(-1, 1, 1)),
                           run(model, data.x))
 
