@@ -10,7 +10,6 @@ import numpy as np
 
 from ref.check import check_model
 from ref.data import Data, load_data
-from ref.errors import UserError
 from ref.model import Conv2d, Layer, Model
 
 from .balance import balance, balance_report
@@ -22,18 +21,21 @@ from .layers import quantize_layer
 from .overrides import check_overrides
 from .planes import on_planes
 from .presets import PRESETS, Settings, find_preset
+from .reader import CalibrationDataReader, as_data, read_samples
 from .targets import find_targets
 from .trace import TRACED_SAMPLES, Trace
 from .weight_errors import weight_errors
 
 
-def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarray,
+def quantize(net: str | Path | FloatNetwork,
+             calib: str | Path | Data | np.ndarray | CalibrationDataReader,
              preset: str | Settings = "w8a8",
              progress: Callable[[str], None] = lambda stage: None) -> Model:
     """Quantize a float network with calibration data, without training.
 
-    ``net`` is an ONNX file or an imported network; ``calib`` a data file, its `Data`, or an array
-    of integers whose real value is themselves; ``preset`` a name of `PRESETS` or `Settings`.
+    ``net`` is an ONNX file or an imported network; ``calib`` a data file, its `Data`, an array of
+    samples, or onnxruntime's CalibrationDataReader (`quant.reader` says which integers its floats
+    become); ``preset`` a name of `PRESETS` or `Settings`.
     ``progress`` hears the name of each stage as it starts. The same arguments give the same model.
     Raises `UserError` for anything that cannot be honoured.
     """
@@ -41,7 +43,7 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     name = next((name for name, known in PRESETS.items() if known == settings), "custom")
     progress("import")
     network = net if isinstance(net, FloatNetwork) else import_onnx(net)
-    data = _as_data(calib)
+    data = _as_data(calib, network)
     progress("calibrate")
     network = _with_first_convolution(network, data)
     check_overrides(settings, network)
@@ -88,16 +90,16 @@ def quantize(net: str | Path | FloatNetwork, calib: str | Path | Data | np.ndarr
     return model
 
 
-def _as_data(calib: str | Path | Data | np.ndarray) -> Data:
+def _as_data(calib: str | Path | Data | np.ndarray | CalibrationDataReader, network: FloatNetwork
+             ) -> Data:
     """Calibration data in its one form."""
     if isinstance(calib, Data):
         return calib
     if isinstance(calib, np.ndarray):
-        if calib.dtype.kind not in "iu" or calib.ndim < 2 or not calib.size:
-            raise UserError(f"the calibration array is {calib.dtype.name} of shape {calib.shape}; "
-                            "give integers whose first axis holds the samples")
-        return Data(calib, None, np.ones(()), np.zeros(()))
-    return load_data(calib)
+        return as_data(calib)
+    if isinstance(calib, str | Path):
+        return load_data(calib)
+    return as_data(read_samples(calib, network), "the calibration reader's data")
 
 
 def _with_first_convolution(network: FloatNetwork, data: Data) -> FloatNetwork:

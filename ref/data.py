@@ -102,6 +102,15 @@ def check_data(data: Data, model: Model) -> None:
                             "of the same scale or quantize again")
 
 
+def as_integers(real: np.ndarray, model: Model) -> np.ndarray:
+    """Real samples (N, ...) as the data-file integers that ``model`` takes, rounded and clipped."""
+    limits = np.iinfo(model.input.dtype)
+    per_channel = (-1,) + (1,) * (real.ndim - 2)
+    x = np.rint(real / model.input.x_scale.reshape(per_channel)
+                + model.input.x_zero_point.reshape(per_channel))
+    return np.clip(x, limits.min, limits.max).astype(model.input.dtype)
+
+
 def class_labels(data: Data, model: Model) -> np.ndarray | None:
     """The class numbers (N,), also of a column (N, 1); None when data or network have none."""
     if data.y is None or model.output_tensor.shape[1:] != (1, 1):

@@ -217,8 +217,8 @@ def test_arrays_are_calibration_data_too(tmp_path):
     (image_data((3, 12, 11)), "w8a8", "the data's samples have shape (3, 12, 11), and the network "
      "'small' takes (3, 12, 10); store x with the network's own input shape"),
     (image_data(), "w9a9", "preset 'w9a9' is unknown; use one of w8a8, w6a8, w5a8, w4a8"),
-    (np.zeros((4, 3, 12, 10)), "w8a8", "the calibration array is float64 of shape (4, 3, 12, 10); "
-     "give integers whose first axis holds the samples"),
+    (np.zeros((4, 3, 12, 10), bool), "w8a8", "the calibration array is bool of shape (4, 3, 12, "
+     "10); give integers of at most 32 bits or floats, whose first axis holds the samples"),
     (Data(image_data().x, None, np.array(1e38), np.array(0.0)), "w8a8",
      "is not finite on the calibration data; check the network and the data's scale"),
     (Data(image_data().x, None, np.array(1.0), np.array(-1000.0)), "w8a8",
