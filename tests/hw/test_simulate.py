@@ -61,7 +61,7 @@ def test_report():
 def test_wrong_constant_is_found(number):
     """One bit of a layer's bias flipped on the tape: that layer is the first to differ."""
     found = 0
-    for model, program, x in networks(6):
+    for model, program, x in networks(12):
         layer = model.layers[number]
         rule = layer.requantization
         bias = rule.bias.copy()
