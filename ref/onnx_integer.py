@@ -7,7 +7,7 @@ division truncates, so ``K * 2^s`` keeps the dividend positive and ``K`` is subt
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from .model import (
     Tensor,
     Window,
 )
+from .onnx_graph import Graph, onnx_type
 
 if TYPE_CHECKING:
     import onnx
@@ -68,9 +69,9 @@ def integer_onnx(model: Model) -> onnx.ModelProto:
     proto = helper.make_model(
         helper.make_graph(
             graph.nodes, model.name or "network",
-            [helper.make_tensor_value_info(source.name, _onnx_type(model.input.dtype),
+            [helper.make_tensor_value_info(source.name, onnx_type(model.input.dtype),
                                            ["N", *model.input.shape])],
-            [helper.make_tensor_value_info(result.name, _onnx_type(_storage(result)),
+            [helper.make_tensor_value_info(result.name, onnx_type(_storage(result)),
                                            _graph_shape(result))],
             graph.initializers),
         producer_name="shiftwise", ir_version=IR_VERSION,
@@ -85,31 +86,8 @@ def rounded_input(model: Model) -> str:
     return f"{model.input.tensor}/rounded"
 
 
-class _Graph:
-    """Nodes and constants of a graph being built; every name is given once."""
-
-    def __init__(self) -> None:
-        """An empty graph."""
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, values: object, dtype: str = "int64") -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        self.initializers.append(numpy_helper.from_array(np.array(values, dtype), name))
-        return name
-
-    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Add a node named after its output and return that name."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def cast(self, value: str, output: str, dtype: str) -> str:
-        """Add a Cast to a numpy type."""
-        return self.node("Cast", [value], output, to=_onnx_type(dtype))
+class _Graph(Graph):
+    """A graph of integers."""
 
     def product(self, value: str, output: str, multiplier: np.ndarray) -> str:
         """An int64 ``value`` times a constant that is broadcast against it."""
@@ -344,13 +322,6 @@ def _storage(tensor: Tensor) -> str:
     if tensor.bits > 8:
         return "int16"
     return "int8" if tensor.signed else "uint8"
-
-
-def _onnx_type(dtype: str) -> int:
-    """ONNX's number for a numpy type."""
-    from onnx import helper
-
-    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def _graph_shape(tensor: Tensor) -> list[int | str]:
