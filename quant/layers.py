@@ -80,6 +80,7 @@ class Target:
     shape: tuple[int, int, int]
     bits: int
     signed: bool
+    code: AusnCode | None                   # None: linear
     shared: bool                            # one step for all channels, exactly
     step: np.ndarray                        # (C,) float64, balanced units
     factor: np.ndarray | float              # balanced = factor * original, per channel
@@ -163,7 +164,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     whole = integers.astype(code.dtype), bias.astype(np.int64)
     made = Conv2d(
         layer.name, layer.inputs, layer.output, whole[0], settings.weight_bits, layer.window,
-        layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative),
+        layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative,
+                                                  target.code),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups),
         code if isinstance(code, AusnCode) else None)
     return made, _result(made, [source], target, step, target.signed)
@@ -174,7 +176,7 @@ def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add
     steps = np.array([source.step for source in sources])
     multiplier, shift, step = sum_ratios(steps, target.step, target.shared)
     lo, hi = _limits(target, layer.activation, step)
-    made = Add(layer.name, layer.inputs, layer.output, multiplier, shift, lo, hi)
+    made = Add(layer.name, layer.inputs, layer.output, multiplier, shift, lo, hi, target.code)
     return made, _result(made, sources, target, step, target.signed)
 
 
@@ -225,7 +227,7 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
     step = source.step / size / (multiplier * 2.0 ** -shift)
     zeros = np.zeros(len(step), np.int64)
     lo, hi = _limits(target, None, step)
-    requantization = Requantization(zeros, multiplier, shift, lo, hi)
+    requantization = Requantization(zeros, multiplier, shift, lo, hi, code=target.code)
     ones = np.ones((len(step), 1, *layer.window.kernel), np.int8)
     padded = zeros if any(layer.window.pads) else None
     proof = accumulator_proof(ones, zeros, *source.bounds, padded, len(step))

@@ -28,7 +28,7 @@ def parse_override(text: str) -> tuple[str, dict[str, int | str]]:
 def check_overrides(settings: Settings, network: FloatNetwork) -> None:
     """Raise `UserError` for a pattern that matches no layer, or none that its settings are for.
 
-    Weights' settings are for convolutions, ``activation_bits`` for layers that make new integers;
+    Weights' settings are for convolutions, those of activations for layers that make new integers;
     class scores keep their 8 bits.
     """
     names = ", ".join(layer.name for layer in network.layers)
@@ -38,7 +38,7 @@ def check_overrides(settings: Settings, network: FloatNetwork) -> None:
             raise UserError(f"the override {pattern!r} matches no layer of {network.name!r}; its "
                             f"layers are {names}")
         for name in changes:
-            if name == "activation_bits":
+            if name in ("activation_bits", "activation_code"):
                 fitting = [layer for layer in matched if layer.output != network.output
                            and not isinstance(layer, PASSING)]
                 kind = "makes new activations"

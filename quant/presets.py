@@ -12,15 +12,16 @@ from ref.model import LOW_BITS
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
 
-#: What weights are stored as: integers in equal steps, or superposed powers of two (`ref.ausn`).
-WEIGHT_CODES = ("linear", "ausn")
+#: What integers are stored as: equal steps, or superposed powers of two (`ref.ausn`).
+CODES = ("linear", "ausn")
 
 #: How weights become integers: each alone, or greedily on the calibration data.
 ROUNDINGS = ("nearest", "greedy")
 
 #: Settings that may differ from layer to layer. The others shape the whole network before a layer
 #: is quantized: calibration and transfer work on maps between layers.
-VARYING = ("weight_bits", "weight_code", "activation_bits", "rounding")
+VARYING = ("weight_bits", "weight_code", "activation_bits", "activation_code",
+           "rounding")
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class Settings:
     """
 
     weight_bits: int = 8                    # 2..8
-    activation_bits: int = 8                # 2..8
+    activation_bits: int = 8                # 2..8; AUSN: 2..7
     calibration: str = "mse"                # one of calibrate.METHODS
     #: TAIT's exponent t, or (t, u, v), each 0..1; or their search on each edge (see balance.py).
     transfer: float | tuple[float, ...] | Literal["search"] = 0.2
-    weight_code: str = "linear"             # one of WEIGHT_CODES (see weights.py)
+    weight_code: str = "linear"             # one of CODES (see weights.py)
+    activation_code: str = "linear"         # one of CODES, for maps without a sign
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
     rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
@@ -57,12 +59,17 @@ class Settings:
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
-        if self.weight_code not in WEIGHT_CODES:
-            raise UserError(f"the weight code {self.weight_code!r} is unknown; use one of "
-                            f"{', '.join(WEIGHT_CODES)}")
+        for kind in ("weight", "activation"):
+            code = getattr(self, f"{kind}_code")
+            if code not in CODES:
+                raise UserError(f"the {kind} code {code!r} is unknown; use one of "
+                                f"{', '.join(CODES)}")
         if self.weight_code == "ausn" and self.weight_bits < 3:
             raise UserError(f"AUSN weights of {self.weight_bits} bits do not exist; choose 3 to 8 "
                             "weight bits, or linear ones")
+        if self.activation_code == "ausn" and self.activation_bits > 7:
+            raise UserError(f"AUSN activations of {self.activation_bits} bits do not exist; choose "
+                            "2 to 7 activation bits, or linear ones")
         if self.rounding not in ROUNDINGS:
             raise UserError(f"the rounding {self.rounding!r} is unknown; use one of "
                             f"{', '.join(ROUNDINGS)}")

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ref.ausn import AusnCode
 from ref.model import Model
 
 #: Names of the rows of an accuracy report.
@@ -18,15 +19,21 @@ MOST_LISTED = 8
 
 
 def print_model(model: Model, seconds: float, console: Console) -> None:
-    """A table of the layers: kind, result, weight, activation and accumulator bits."""
+    """A table of the layers: kind, result, weight, activation and accumulator bits.
+
+    Bits of an AUSN code are followed by those of its two fields, as 5 (2+2).
+    """
     table = _table(f"{model.name}: {model.metadata['preset']}, {len(model.layers)} layers, "
                    f"{seconds:.1f} s", "layer", "kind", ">result", ">weight\nbits",
                    ">activation\nbits", ">accumulator\nbits")
     for layer in model.layers:
         result = model.tensors[layer.output]
         proof = getattr(layer, "proof", None)
+        weight_code = getattr(layer, "weight_code", None)
+        code = getattr(getattr(layer, "requantization", layer), "code", None)
         table.add_row(layer.name, type(layer).__name__, "x".join(map(str, result.shape)),
-                      str(getattr(layer, "weight_bits", "")), str(result.bits),
+                      _bits(getattr(layer, "weight_bits", ""), weight_code),
+                      _bits(result.bits if code is None else code.bits, code),
                       "" if proof is None else str(proof.bits))
     console.print(table)
     asked, rule = model.metadata["settings"]["input_bits"], model.input
@@ -107,6 +114,11 @@ def _listed(channels: list[int]) -> str:
     if len(channels) > MOST_LISTED:
         return f"{len(channels)} channels"
     return " ".join(map(str, channels))
+
+
+def _bits(bits: int | str, code: AusnCode | None) -> str:
+    """Bits of a weight or an activation as `print_model` shows them."""
+    return str(bits) if code is None else f"{bits} ({code.exponent}+{code.superposition})"
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ref.model import RESULT_BITS, Tensor
 
+from .activation_codes import coded_steps
 from .balance import Balanced
 from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatNetwork
 from .layers import Target
@@ -23,7 +24,8 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
 
     Tensors that maxima, concatenations and squares to channels connect have one sign, one width
     (the largest asked of a layer that makes one) and, unless all that reads them takes channels
-    apart, one step. Class scores have 8 bits.
+    apart, one step. Class scores have 8 bits. Where a map without a sign has a code its integers
+    are bytes, and the width asked is that of the code.
     """
     network, calibration = balanced.network, balanced.calibration
     shapes, groups = network.shapes(), network.linked(PASSING)
@@ -45,11 +47,19 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
             bits = RESULT_BITS
         largest = (1 << (bits - int(signed))) - 1
         channels = len(statistics.lo)
+        code = None
+        coded = not (signed or last or source.name in group) and any(
+            settings.of(other.name).activation_code == "ausn" for other in made)
         if boxes:       # channels of a detector's map stand for unlike things: each has its step
             step = channel_ranges(statistics, "max", bits) * BOX_MARGIN / largest
         elif last:
             reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
             step = np.full(channels, SCORE_MARGIN * reach / largest)
+        elif coded:
+            apart = _takes_channels_apart(network, group)
+            maps = [statistics] if apart else [calibration.tensors[one.output] for one in made]
+            code, found = coded_steps(maps, calibration.method, bits, apart)
+            step, bits = np.broadcast_to(found, channels), 8
         elif _takes_channels_apart(network, group):
             step = channel_ranges(statistics, calibration.method, bits) / largest
         else:
@@ -57,7 +67,7 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
                                                       calibration.method, bits)
                                          for other in made or [layer]) / largest)
         targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed,
-                                       last and not boxes, step,
+                                       code, last and not boxes, step,
                                        balanced.factor(layer.output), statistics)
     return targets
 

@@ -46,11 +46,14 @@ WeightCode = LinearCode | AusnCode
 
 
 def weight_codes(settings: Settings) -> tuple[WeightCode, ...]:
-    """The codes that a layer may choose from: for AUSN, every split of its bits."""
+    """The codes that a layer may choose from: for AUSN, every split but the linear one.
+
+    That would gate as many terms as the weight has bits, which is the multiplier AUSN replaces.
+    """
     if settings.weight_code == "linear":
         return (LinearCode(settings.weight_bits),)
     magnitude = settings.weight_bits - 1
-    return tuple(AusnCode(exponent, magnitude - exponent) for exponent in EXPONENT_BITS
+    return tuple(AusnCode(exponent, magnitude - exponent) for exponent in EXPONENT_BITS[1:]
                  if exponent <= magnitude)
 
 

@@ -23,9 +23,9 @@ from functools import cached_property
 
 import numpy as np
 
-#: Bits the exponent field may have. With 1 the levels would be the linear code's; with 4 they
-#: would need up to 2^14 of their smallest step.
-EXPONENT_BITS = (2, 3)
+#: Bits the exponent field may have. With 1 the levels are the linear ones, a case of the code for
+#: which nothing is shifted; with 4 they would need up to 2^14 of their smallest step.
+EXPONENT_BITS = (1, 2, 3)
 #: Bits a magnitude may have.
 MAGNITUDE_BITS = 7
 
@@ -89,17 +89,18 @@ class AusnCode:
         return np.copysign(self._nearest[halves], values) + 0.0
 
     @cached_property
-    def of_byte(self) -> np.ndarray:
-        """What rounding to this code makes of each unsigned byte, int64 (256,).
+    def bytes(self) -> np.ndarray:
+        """The nearest level to 0, 1/2, 1, 3/2 .. 255, int64 (511,), where levels are bytes.
 
-        The levels times the largest power of two with which they are bytes. The nearest is taken,
-        half-way the larger, beyond the largest that one. Raises `ValueError` when the levels
-        themselves are no bytes.
+        They are `levels` times the largest power of two with which they are bytes. Half-way the
+        larger is taken, beyond the largest that one. What lies between two of the arguments has
+        the level of the lower one, since all borders are among them. Raises `ValueError` when
+        the levels themselves are no bytes.
         """
         shift = 8 - self.largest.bit_length()
         if shift < 0:
             raise ValueError(f"the levels of {self} reach {self.largest} and are no bytes")
-        return self.nearest(np.arange(256) / (1 << shift)).astype(np.int64) << shift
+        return self.nearest(np.arange(511) / (2 << shift)).astype(np.int64) << shift
 
     def encode(self, integers: np.ndarray) -> np.ndarray:
         """Sign (highest bit), E and A of integers that are levels, uint8 of the same shape.

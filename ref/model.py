@@ -113,8 +113,9 @@ class Window:
 class Requantization:
     """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel.
 
-    With a ``code`` the result, an unsigned byte, is then rounded to that code's levels
-    (`AusnCode.of_byte`): its leading one and the bits behind it are all that need be stored.
+    With a ``code`` the result is an unsigned byte and that code's level nearest to
+    ``clip((acc + bias) * multiplier / 2^shift, lo, hi)``, half-way the larger: one rounding too.
+    As integers: ``y = code.bytes[clip(((acc + bias) * multiplier) >> (shift-1), 2 lo, 2 hi)]``.
     With ``multiplier_negative`` (a leaky ReLU) it replaces ``multiplier`` where ``acc + bias`` is
     negative: the negative branch has a dyadic ratio of its own, with the same shift.
     """
@@ -186,8 +187,8 @@ class Add(Layer):
 
     With the operands ``a`` and ``b`` (``inputs`` in order) and ``g`` = `GUARD_BITS`, per channel
     ``y = clip(((a << g) * multiplier[0] + (b << g) * multiplier[1] + 2^(shift-1)) >> shift,
-    lo, hi)``. The shift is arithmetic and rounds half up; the sum fits 32 bits. A ``code`` rounds
-    the result as in `Requantization`.
+    lo, hi)``. The shift is arithmetic and rounds half up; the sum fits 32 bits. A ``code`` does
+    what it does in `Requantization`.
     """
 
     multiplier: np.ndarray                  # (2, C) int64, 1 .. 2^15-1

@@ -99,11 +99,14 @@ class _Graph(Graph):
         """``clip((value + 2^(shift-1)) >> shift, lo, hi)`` of an int64 ``value`` as ``dtype``.
 
         ``smallest`` is a lower bound of ``value``; the constants are broadcast against it. With a
-        ``code`` the result is the entry of its table of bytes.
+        ``code`` it is ``code.bytes[clip(value >> (shift-1), 2 lo, 2 hi)]``.
         """
+        rounding = 1 << shift >> 1
+        if code is not None:
+            shift, rounding, lo, hi = shift - 1, 0, 2 * lo, 2 * hi
         if shift:
             lift = max(0, -smallest >> shift) + 1    # K
-            half = (1 << (shift - 1)) + (lift << shift)
+            half = rounding + (lift << shift)
             value = self.node("Add", [value, self.constant(f"{output}/half", half)],
                               f"{output}/lifted")
             value = self.node("Div", [value, self.constant(f"{output}/divisor", 1 << shift)],
@@ -113,7 +116,7 @@ class _Graph(Graph):
         value = self.node("Max", [value, self.constant(f"{output}/lo", lo)], f"{output}/raised")
         value = self.node("Min", [value, self.constant(f"{output}/hi", hi)], f"{output}/clipped")
         if code is not None:
-            table = self.constant(f"{output}/levels", code.of_byte, dtype)
+            table = self.constant(f"{output}/levels", code.bytes, dtype)
             return self.node("Gather", [table, value], output)
         return self.cast(value, output, dtype)
 

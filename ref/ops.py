@@ -112,15 +112,18 @@ def split_planes(x: np.ndarray, low_bits: int) -> np.ndarray:
 
 def _rounded(product: np.ndarray, rule: Requantization | Add, arithmetic: Arithmetic
              ) -> np.ndarray:
-    """``clip((product + 2^(shift-1)) >> shift, lo, hi)``, then rounded to levels of a code.
+    """The formulas of `Requantization` after its product, without and with a code.
 
     Channels are on axis 1; ``product`` is overwritten.
     """
     column = (-1,) + (1,) * (product.ndim - 2)
+    lo, hi = rule.lo.reshape(column), rule.hi.reshape(column)
+    if rule.code is not None:
+        product >>= rule.shift - 1
+        return rule.code.bytes[np.clip(product, 2 * lo, 2 * hi, out=product)]
     product += arithmetic.rounding_constant(rule.shift)
     product >>= rule.shift
-    np.clip(product, rule.lo.reshape(column), rule.hi.reshape(column), out=product)
-    return product if rule.code is None else rule.code.of_byte[product]
+    return np.clip(product, lo, hi, out=product)
 
 
 def _exact_float(x: np.ndarray, weight: np.ndarray, pad_value: np.ndarray) -> type[np.floating]:

@@ -90,21 +90,23 @@ def requantize_plain(accumulator: int, rule: Requantization, channel: int,
     if value < 0 and rule.multiplier_negative is not None:
         multiplier = rule.multiplier_negative
     scaled = value * int(multiplier[channel])
+    lo, hi = int(rule.lo[channel]), int(rule.hi[channel])
+    if rule.code is not None:
+        return level_plain(clip(scaled >> (rule.shift - 1), 2 * lo, 2 * hi), rule.code)
     rounded = (scaled + (0 if arithmetic.truncates else 1 << (rule.shift - 1))) >> rule.shift
-    result = clip(rounded, int(rule.lo[channel]), int(rule.hi[channel]))
-    return result if rule.code is None else round_to_level_plain(result, rule.code)
+    return clip(rounded, lo, hi)
 
 
-def round_to_level_plain(value: int, code: AusnCode) -> int:
-    """What the levels of ``code`` make of an unsigned byte: the leading one says what is dropped.
+def level_plain(halves: int, code: AusnCode) -> int:
+    """The level of ``code`` for 0..510 halves: the leading one says how many bits are dropped.
 
     The kept bits and the exponent are one number whose order is that of the levels, so a rounding
     that overflows the kept bits counts the exponent up by itself.
     """
     fraction = 8 - code.largest.bit_length()                # zeros behind every level
-    exponent = max(value.bit_length() - fraction - code.superposition - 1, 0)
-    dropped = fraction + exponent
-    kept = (value + (1 << dropped >> 1)) >> dropped
+    exponent = max(halves.bit_length() - fraction - code.superposition - 2, 0)
+    dropped = fraction + exponent + 1
+    kept = (halves + (1 << (dropped - 1))) >> dropped
     word = min((exponent << code.superposition) + kept, (1 << code.bits) - 1)
     field, gates = word >> code.superposition, word & ((1 << code.superposition) - 1)
     return ((min(field, 1) << code.superposition) + gates) << max(field - 1, 0) << fraction
@@ -115,9 +117,10 @@ def _sum(layer: Add, first: Map, second: Map) -> Map:
     def value(channel: int, a: int, b: int) -> int:
         total = ((a << GUARD_BITS) * int(layer.multiplier[0, channel])
                  + (b << GUARD_BITS) * int(layer.multiplier[1, channel]))
-        rounded = (total + (1 << (layer.shift - 1))) >> layer.shift
-        result = clip(rounded, int(layer.lo[channel]), int(layer.hi[channel]))
-        return result if layer.code is None else round_to_level_plain(result, layer.code)
+        lo, hi = int(layer.lo[channel]), int(layer.hi[channel])
+        if layer.code is not None:
+            return level_plain(clip(total >> (layer.shift - 1), 2 * lo, 2 * hi), layer.code)
+        return clip((total + (1 << (layer.shift - 1))) >> layer.shift, lo, hi)
 
     return [[[value(channel, a, b) for a, b in zip(*rows, strict=True)]
              for rows in zip(*maps, strict=True)]

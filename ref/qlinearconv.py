@@ -28,6 +28,8 @@ def layer_refusal(layer: Conv2d, source: Tensor, result: Tensor) -> str | None:
         return "a map wider than 8 bits"
     if layer.requantization.multiplier_negative is not None:
         return "leaky ReLU"
+    if layer.requantization.code is not None:
+        return "results rounded to AUSN levels"
     if any(layer.window.pads) and len(set(layer.pad_value.tolist())) > 1:
         return "padding of different values per channel"
     return None

@@ -1,4 +1,4 @@
-"""AUSN weights from the quantizer: choice of the split, both roundings, both error metrics."""
+"""AUSN from the quantizer: the split of weights and activations, both roundings, the metrics."""
 
 import dataclasses
 
@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from quant import PRESETS, Settings, quantize, with_settings
-from quant.evaluate import evaluate, real_input
+from quant.activation_codes import activation_codes, coded_steps
+from quant.calibrate import BINS, Statistics
+from quant.evaluate import evaluate, evaluate_tensors, real_input
 from quant.graph import FloatConv
+from quant.ranges import FLOOR
 from quant.weight_errors import weight_errors
 from quant.weights import LinearCode, round_weights, weight_codes, weight_steps
-from ref import AusnCode, Conv2d, Requantization, UserError, Window, logits, run_layers
+from ref import AusnCode, Conv2d, MaxPool2d, Requantization, UserError, Window, logits, run_layers
 from ref.onnx_integer import integer_onnx
 from ref.oracles import EXECUTORS, run_integer_onnx
+from tests.quant.graphs import Graph
 from tests.quant.networks import depthwise_network, image_data
 
 AUSN5 = PRESETS["ausn5"]
@@ -114,3 +118,85 @@ def test_bad_settings():
         Settings(weight_bits=2, weight_code="ausn")
     with pytest.raises(UserError, match="override 'a': AUSN weights of 2 bits do not exist"):
         with_settings(AUSN5, overrides={"a": {"weight_bits": 2}})
+
+
+def coded(model):
+    """Codes of the activations by tensor name."""
+    return {layer.output: layer.requantization.code for layer in model.layers
+            if layer.requantization.code is not None}
+
+
+def test_activations_have_less_noise_than_linear_ones_of_as_many_bits(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=None, channels=32), image_data()
+    models = {code: quantize(network, data, Settings(activation_bits=4, activation_code=code))
+              for code in ("linear", "ausn")}
+    codes = coded(models["ausn"])
+    rectified = [layer.output for layer in network.layers[:-1]]
+    assert list(codes) == rectified and set(codes.values()) <= set(activation_codes(4))
+    maps = {code: run_layers(model, data.x) for code, model in models.items()}
+    signal_over_noise: dict[str, list[float]] = {code: [] for code in models}
+    for name, real in evaluate_tensors(network, real_input(network, data, np.float64)):
+        if name in codes:
+            assert np.isin(maps["ausn"][name], codes[name].bytes).all()
+            assert models["ausn"].tensors[name].bits == 8
+            for code, model in models.items():
+                found = maps[code][name] * model.tensors[name].scale.reshape(-1, 1, 1)
+                signal_over_noise[code].append(np.log10((real ** 2).sum()
+                                                        / ((real - found) ** 2).sum()))
+    assert np.mean(signal_over_noise["ausn"]) > np.mean(signal_over_noise["linear"])
+
+
+def test_only_maps_without_a_sign_are_coded(tmp_path):
+    graph = Graph(("N", 3, 12, 10))
+    graph.conv(8, 3, 3).add("Relu").conv(8, 8)
+    signed = graph.last
+    graph.conv(8, 8).add("Relu").add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    graph.add("GlobalAveragePool").add("Flatten").add("Gemm", graph.random.normal(size=(8, 5)))
+    settings = Settings(activation_bits=5, activation_code="ausn")
+    model = quantize(graph.save(tmp_path), image_data(), settings)
+    codes = {layer.output: getattr(getattr(layer, "requantization", layer), "code", None)
+             for layer in model.layers}
+    bits = {name: model.tensors[name].bits for name in codes}
+    assert codes[signed] is None and bits[signed] == 5 and model.tensors[signed].signed
+    assert sum(code is not None for code in codes.values()) == 3
+    pool = next(layer for layer in model.layers if isinstance(layer, MaxPool2d))
+    assert [bits[name] for name in (*pool.inputs, pool.output)] == [8, 8]
+    values = run_integer_onnx(integer_onnx(model), image_data().x[:4])
+    assert np.array_equal(values[model.output_tensor.name], logits(model, image_data().x[:4]))
+
+
+def statistics(*channels):
+    """Of channels of values >= 0."""
+    values = np.array(channels)
+    histogram = np.stack([np.histogram(one, BINS, (0, one.max() or 1))[0] for one in values])
+    return Statistics(np.zeros(len(values)), values.max(axis=1), values.mean(axis=1),
+                      (values ** 2).mean(axis=1), histogram)
+
+
+@pytest.mark.parametrize("method", ["mse", "max", "percentile"])
+def test_code_and_steps_of_maps(method):
+    random = np.random.default_rng(0)
+    even = random.uniform(0, 1, 20000)
+    long_tail = np.exp(random.normal(0, 1.5, 20000))
+    code, step = coded_steps([statistics(even)], method, 4, apart=False)
+    assert code == AusnCode(1, 3) and step * code.bytes[-1] == pytest.approx(1, abs=0.1)
+    half_normal = np.abs(random.normal(size=20000))
+    assert coded_steps([statistics(half_normal)], method, 4, apart=False)[0] == AusnCode(2, 2)
+    assert coded_steps([statistics(long_tail)], method, 4, apart=False)[0] == AusnCode(3, 1)
+    _, apart = coded_steps([statistics(even, 8 * even, 0 * even)], method, 4, apart=True)
+    assert apart[1] == pytest.approx(8 * apart[0]) and apart[2] == apart[1] * FLOOR
+    _, shared = coded_steps([statistics(even), statistics(8 * even)], method, 4, apart=False)
+    assert shared == pytest.approx(apart[1], rel=0.1)
+
+
+def test_codes_of_activations_are_bytes():
+    assert [len(activation_codes(bits)) for bits in range(2, 8)] == [2, 3, 3, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"activation_code": "log"}, "the activation code 'log' is unknown; use one of linear, ausn"),
+    ({"activation_code": "ausn"}, "AUSN activations of 8 bits do not exist; choose 2 to 7 "
+                                  "activation bits, or linear ones")])
+def test_bad_activation_settings(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Settings(**changes)

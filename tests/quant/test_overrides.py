@@ -88,7 +88,7 @@ def test_settings_round_trip_through_the_file(tmp_path):
     ({"overrides": {"a": {}}}, "override 'a' sets nothing; a layer's own settings are"),
     ({"overrides": {"a": {"transfer": 0.5}}}, "'a' sets transfer; a layer's own settings are "
                                               "weight_bits, weight_code, activation_bits, "
-                                              "rounding"),
+                                              "activation_code, rounding"),
     ({"overrides": {"a": {"weight_bits": "6"}}}, "the override 'a': '6' weight bits are not"),
     ({"overrides": {"a": {"rounding": "up"}}}, "the override 'a': the rounding 'up' is unknown"),
 ])

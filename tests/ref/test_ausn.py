@@ -5,16 +5,28 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ref import AusnCode, UserError, Window, check_model, load_model, ops, run, save_model
+from ref import (
+    AusnCode,
+    Requantization,
+    UserError,
+    Window,
+    check_model,
+    load_model,
+    ops,
+    run,
+    save_model,
+)
+from ref.model import SHIFTS
 from ref.onnx_integer import integer_onnx
 from ref.oracles import EXECUTORS, run_integer_onnx
-from ref.plain import round_to_level_plain
+from ref.plain import level_plain
 from tests.ref.random_models import AUSN_CODES, BYTE_CODES, random_model, random_samples
 
 
@@ -36,7 +48,8 @@ def test_fields_drive_shifters_and_gates(code):
 
 
 @pytest.mark.parametrize(("fields", "levels"), [
-    ((2, 0), [0, 1, 2, 4]), ((3, 0), [0, 1, 2, 4, 8, 16, 32, 64]),
+    ((2, 0), [0, 1, 2, 4]), ((1, 2), [0, 1, 2, 3, 4, 5, 6, 7]),
+    ((3, 0), [0, 1, 2, 4, 8, 16, 32, 64]),
     ((2, 2), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28]),
     ((3, 1), [0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192])])
 def test_levels_by_hand(fields, levels):
@@ -67,7 +80,7 @@ def test_nearest_level(code, value):
     assert not np.signbit(found[found == 0]).any()
 
 
-@pytest.mark.parametrize("fields", [(1, 3), (4, 1), (2, -1), (2, 6), (3, 5)])
+@pytest.mark.parametrize("fields", [(0, 3), (4, 1), (2, -1), (2, 6), (3, 5)])
 def test_splits_that_do_not_exist(fields):
     with pytest.raises(ValueError, match="no AUSN code has"):
         AusnCode(*fields)
@@ -107,18 +120,30 @@ def test_less_is_lost_than_with_a_power_for_every_exponent(exponent, superpositi
 
 
 @pytest.mark.parametrize("code", BYTE_CODES, ids=str)
-def test_bytes_round_to_the_nearest_level_by_their_leading_one(code):
+def test_halves_round_to_the_nearest_level_by_their_leading_one(code):
     scale = 256 >> code.largest.bit_length()
     levels = [int(level) * scale for level in code.levels]
-    assert max(levels) < 256 <= 2 * max(levels)
-    for byte in range(256):
-        nearest = min(levels, key=lambda level: (abs(level - byte), -level))
-        assert code.of_byte[byte] == nearest == round_to_level_plain(byte, code)
+    assert max(levels) < 256 <= 2 * max(levels) + 2 and len(code.bytes) == 511
+    for halves in range(511):
+        nearest = min(levels, key=lambda level: (abs(2 * level - halves), -level))
+        assert code.bytes[halves] == nearest == level_plain(halves, code)
+
+
+@given(st.sampled_from(BYTE_CODES), st.integers(-2**31, 2**31 - 1), st.integers(0, 2**14 - 1),
+       st.sampled_from(SHIFTS), st.integers(0, 255))
+def test_the_requantizer_gives_the_level_nearest_to_the_exact_result(code, accumulator, half,
+                                                                     shift, hi):
+    rule = Requantization(*(np.array([value]) for value in (0, 2 * half + 1)), shift, np.array([0]),
+                          np.array([hi]), None, code)
+    exact = min(max(Fraction(accumulator * (2 * half + 1), 1 << shift), Fraction(0)), Fraction(hi))
+    levels = sorted(set(code.bytes.tolist()))
+    nearest = min(levels, key=lambda level: (abs(level - exact), -level))
+    assert ops.requantize(np.array([[accumulator]]), rule).tolist() == [[nearest]]
 
 
 def test_levels_that_are_no_bytes_cannot_round_bytes():
     with pytest.raises(ValueError, match="reach 448 and are no bytes"):
-        _ = AusnCode(3, 2).of_byte
+        _ = AusnCode(3, 2).bytes
 
 
 @pytest.mark.parametrize("change", [{"bits": 7}, {"signed": True}, {"code": AusnCode(3, 2)}])
@@ -159,8 +184,8 @@ def test_coded_averages_are_exact(executor):
         coded = replace(model, layers=(replace(layer, requantization=rule),))
         check_model(coded)
         found = run(coded, x)
-        assert np.isin(found, code.of_byte).all() and np.array_equal(
-            found, code.of_byte[run(model, x)])
+        assert np.isin(found, code.bytes).all()
+        assert np.abs(found - run(model, x)).max() <= 128
         values = run_integer_onnx(integer_onnx(coded), x, executor)
         assert np.array_equal(values[model.output_tensor.name].reshape(found.shape), found)
 
