@@ -1,14 +1,12 @@
 """A float ONNX network as a graph of few kinds of layers, normalizations fused in float64.
 
-A normalization or activation is fused into the layer before it where nothing else reads that
-layer's result; elsewhere it becomes a layer of its own. `quant.walk` says which layer's map each
-ONNX tensor is.
+`quant.fusion` takes normalizations and activations into the layer before them, `quant.walk` says
+which layer's map each ONNX tensor is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +15,10 @@ from onnx import NodeProto
 from ref.errors import UserError
 from ref.model import Window
 
-from .graph import (
-    Activation,
-    FloatAdd,
-    FloatAveragePool,
-    FloatConv,
-    FloatMaxPool,
-    FloatNetwork,
-    FloatWindowed,
-    Leaky,
-    cap_of,
-)
+from .fusion import Fusion
+from .graph import FloatAveragePool, FloatConv, FloatMaxPool, FloatNetwork, FloatWindowed
 from .onnx_file import FLOATS, attributes, read_graph, where
 from .views import REARRANGING, axes_of, is_ordered, rearranged
-from .walk import Walk
 from .windows import pad_node_pads, spread_kernel, window_of
 
 
@@ -49,7 +37,7 @@ def import_onnx(path: str | Path) -> FloatNetwork:
     return walk.finish()
 
 
-class _Import(Walk):
+class _Import(Fusion):
     """A walk with a handler for every operator."""
 
     def take(self, node: NodeProto) -> None:
@@ -99,22 +87,6 @@ class _Import(Walk):
                             "its last layer; cut the network before that")
         return FloatNetwork(self.graph.name, self.graph.input, self.input_shape,
                             self.graph.input_shape, self.gain, self.offset, tuple(self.layers))
-
-    # -- constants ------------------------------------------------------------------------------
-    def constant(self, node: NodeProto, index: int, default: np.ndarray | None = None
-                 ) -> np.ndarray:
-        """A node's input as a finite float64 constant."""
-        name = node.input[index] if index < len(node.input) else ""
-        if not name and default is not None:
-            return default
-        if name not in self.constants:
-            raise UserError(f"{where(node)} takes its input {name!r} from data, not from a "
-                            "constant; export the network with fixed weights")
-        value = np.asarray(self.constants[name], np.float64)
-        if not np.isfinite(value).all():
-            raise UserError(f"{where(node)} has a weight that is not a number or infinite in "
-                            f"{name!r}; train or export the network again")
-        return value
 
     # -- layers ---------------------------------------------------------------------------------
     def convolution(self, node: NodeProto) -> None:
@@ -245,129 +217,6 @@ class _Import(Walk):
                             "is supported")
         extra = pad_node_pads(node, [int(size) for size in self.constant(node, 1)])
         self.set(pads=tuple(int(size) for size in np.add(self.now.pads, extra)))
-
-    # -- fused into the layer before --------------------------------------------------------------
-    def normalization(self, node: NodeProto) -> None:
-        """BatchNormalization with its running statistics."""
-        values = attributes(node)
-        if values.get("training_mode", 0):
-            raise UserError(f"{where(node)} is in training mode; export the network for inference")
-        gamma, beta, mean, variance = (self.constant(node, index) for index in range(1, 5))
-        if (variance < 0).any():
-            raise UserError(f"{where(node)} has a negative variance; train or export the network "
-                            "again")
-        deviation = np.sqrt(variance + values.get("epsilon", 1e-5))
-        if (deviation == 0).any():
-            raise UserError(f"{where(node)} divides by a variance and an epsilon of 0; export it "
-                            "with an epsilon")
-        scale = gamma / deviation
-        sizes = (1, -1) + (1,) * (self.now.view.ndim - 2)
-        self._affine(node, scale.reshape(sizes), (beta - mean * scale).reshape(sizes))
-
-    def arithmetic(self, node: NodeProto) -> None:
-        """Add, Sub, Mul and Div with a constant that is the same over each channel."""
-        right = node.input[1] in self.constants
-        value = self.constant(node, 1 if right else 0)
-        one, none = np.ones(()), np.zeros(())
-        if node.op_type == "Div" and (not right or (value == 0).any()):
-            raise UserError(f"{where(node)} divides by data or by zero; only a division by a "
-                            "constant is supported")
-        scale, offset = {
-            "Add": (one, value), "Mul": (value, none), "Sub": (one, -value) if right
-            else (-one, value), "Div": (1 / value if node.op_type == "Div" else one, none),
-        }[node.op_type]
-        self._affine(node, scale, offset)
-
-    def _affine(self, node: NodeProto, scale: np.ndarray, offset: np.ndarray) -> None:
-        """Multiply the view by ``scale`` and add ``offset``; both broadcast to the view."""
-        gain, shift = self._per_channel(node, scale), self._per_channel(node, offset)
-        index = self.open_layer()
-        last = None if index is None else self.layers[index]
-        if self.now.tensor == self.graph.input and not self.now.shared:
-            if any(gain == 0):
-                raise UserError(f"{where(node)} multiplies an input channel by 0; remove the "
-                                "channel")
-            self.gain, self.offset = self.gain * gain, self.offset * gain + shift
-        elif index is not None and isinstance(last, FloatConv) and last.activation is None:
-            self.change_layer(index, replace(
-                last, output=node.output[0], bias=last.bias * gain + shift,
-                weight=last.weight * gain[:, None, None, None]))
-        else:
-            self._channelwise(node, gain, shift, None)
-
-    def _per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
-        """``value``, broadcast to the view, as one number per channel of the map, (C,)."""
-        view = self.now.view
-        try:
-            spread = np.broadcast_to(value, view.shape)
-        except ValueError as error:
-            raise UserError(f"{where(node)} has a constant of shape {value.shape} for data of "
-                            f"shape {view.shape}; it must not add axes") from error
-        flat = np.empty(view.size)
-        flat[view.ravel()] = spread.ravel()
-        channels = flat.reshape(self.now.shape[0], -1)
-        if not (channels == channels[:, :1]).all():
-            raise UserError(f"{where(node)} has a constant that differs within a channel; only one "
-                            "number per channel is supported")
-        return channels[:, 0].copy()
-
-    def _channelwise(self, node: NodeProto, gain: np.ndarray, offset: np.ndarray,
-                     activation: Activation) -> None:
-        """Append a 1x1 depthwise convolution, for what no layer before it can take in."""
-        view = self.now.view
-        self.append_windowed(
-            FloatConv(node.name or node.output[0], (self.now.tensor,), node.output[0],
-                      Window((1, 1)), gain.reshape(-1, 1, 1, 1), offset, len(gain), activation),
-            len(gain))
-        self.set(view=view)
-
-    def clip(self, node: NodeProto) -> None:
-        """Relu and Clip(0, cap)."""
-        low, high = 0.0, math.inf
-        if node.op_type == "Clip":
-            low, high = (self._limit(node, index, default)
-                         for index, default in ((1, -math.inf), (2, math.inf)))
-            if low == -math.inf and high == math.inf:
-                return
-            if low != 0 or not high > 0:
-                raise UserError(f"{where(node)} clips to {low:g}..{high:g}; only a lower limit of "
-                                "0 and a positive upper limit are supported")
-        if high == math.inf and self.non_negative(self.now.tensor):
-            return
-        activation: Activation = "relu" if high == math.inf else high
-        index = self.open_layer()
-        last = None if index is None else self.layers[index]
-        if index is not None and isinstance(last, FloatConv | FloatAdd):
-            cap = min(high, float(cap_of(last.activation)))
-            self.change_layer(index, replace(last, output=node.output[0],
-                                             activation="relu" if cap == math.inf else cap))
-        else:
-            channels = self.now.shape[0]
-            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
-
-    def leaky(self, node: NodeProto) -> None:
-        """LeakyRelu; its slope must not be negative."""
-        slope = float(attributes(node).get("alpha", 0.01))
-        if slope < 0:
-            raise UserError(f"{where(node)} has a negative slope ({slope:g}); only slopes of 0 or "
-                            "more are supported")
-        if slope == 1 or self.non_negative(self.now.tensor):
-            return
-        activation: Activation = Leaky(slope) if slope else "relu"
-        index, channels = self.open_layer(), self.now.shape[0]
-        last = None if index is None else self.layers[index]
-        if index is not None and isinstance(last, FloatConv) and last.activation is None:
-            self.change_layer(index, replace(last, output=node.output[0], activation=activation))
-        else:
-            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
-
-    def _limit(self, node: NodeProto, index: int, default: float) -> float:
-        """A limit of Clip, infinite where it is left out."""
-        name = node.input[index] if index < len(node.input) else ""
-        if name and name not in self.constants:
-            raise UserError(f"{where(node)} takes its limit {name!r} from data; export the network "
-                            "with fixed limits")
-        return float(np.asarray(self.constants[name]).item()) if name else default
 
 
 #: Operators that pass their input on in a trained network.
