@@ -21,6 +21,7 @@ from .exports import FORMATS
 from .flags import add_flags, settings_of
 from .import_onnx import import_onnx
 from .inspect import inspect
+from .progress import progress_bars
 from .prove import prove_report
 from .quantize import quantize
 from .tables import print_accuracy, print_inspection, print_model, print_proofs
@@ -65,12 +66,11 @@ def _quantize(options: argparse.Namespace) -> int:
     data = None if options.data is None else load_data(options.data)
     console = Console()
     start = time.perf_counter()
-    with console.status("quantizing") as status:
-        model = quantize(options.network, options.calib, settings,
-                         progress=lambda stage: status.update(f"quantizing: {stage}"))
-        seconds = time.perf_counter() - start
-        if data is not None:
-            status.update("measuring accuracy")
+    with progress_bars(console) as tell:
+        model = quantize(options.network, options.calib, settings, tell)
+    seconds = time.perf_counter() - start
+    if data is not None:
+        with console.status("measuring accuracy"):
             accuracy = accuracy_report(model, data, import_onnx(options.network))
     save_model(model, output)
     if data is not None:

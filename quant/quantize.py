@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .layers import quantize_layer
 from .overrides import check_overrides
 from .planes import on_planes
 from .presets import PRESETS, Settings, find_preset
+from .progress import Tell, untold
 from .reader import CalibrationDataReader, as_data, read_samples
 from .targets import find_targets
 from .trace import TRACED_SAMPLES, Trace
@@ -30,27 +30,29 @@ from .weight_errors import weight_errors
 def quantize(net: str | Path | FloatNetwork,
              calib: str | Path | Data | np.ndarray | CalibrationDataReader,
              preset: str | Settings = "w8a8",
-             progress: Callable[[str], None] = lambda stage: None) -> Model:
+             progress: Tell = untold) -> Model:
     """Quantize a float network with calibration data, without training.
 
     ``net`` is an ONNX file or an imported network; ``calib`` a data file, its `Data`, an array of
     samples, or onnxruntime's CalibrationDataReader (`quant.reader` says which integers its floats
     become); ``preset`` a name of `PRESETS` or `Settings`.
-    ``progress`` hears the name of each stage as it starts. The same arguments give the same model.
+    ``progress`` hears of each stage ("import", "calibrate", "balance", "quantize", "prove") and of
+    each of its steps (see `quant.progress.Tell`). The same arguments give the same model.
     Raises `UserError` for anything that cannot be honoured.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
     name = next((name for name, known in PRESETS.items() if known == settings), "custom")
-    progress("import")
+    progress("import", 0, 1)
     network = net if isinstance(net, FloatNetwork) else import_onnx(net)
     data = _as_data(calib, network)
-    progress("calibrate")
+    progress("import", 1, 1)
     network = _with_first_convolution(network, data)
     check_overrides(settings, network)
-    calibration = calibrate(network, data, settings.calibration)
-    progress("balance")
+    calibration = calibrate(network, data, settings.calibration, progress)
+    progress("balance", 0, 1)
     balanced = balance(network, calibration, settings)
-    progress("quantize")
+    progress("balance", 1, 1)
+    progress("quantize", 0, len(network.layers))
     rule, source = make_input(network, calibration, data, settings)
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
@@ -79,14 +81,16 @@ def quantize(net: str | Path | FloatNetwork,
                 sources[0].step[::planes], result.step)
         if trace:
             trace.advance(layer, integer)
+        progress("quantize", len(layers), len(network.layers))
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
                 "balance": balance_report(calibration, balanced), "weight_errors": errors,
                 "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}
     tensors = {name: result.tensor for name, result in made.items()}
     made_layers: tuple[Layer, ...] = tuple(layers)
     model = Model(network.name, rule, tensors, made_layers, metadata)
-    progress("prove")
+    progress("prove", 0, 1)
     check_model(model)
+    progress("prove", 1, 1)
     return model
 
 

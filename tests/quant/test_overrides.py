@@ -108,7 +108,7 @@ def test_patterns_that_reach_nothing_are_refused_before_any_work(tmp_path, overr
     stages = []
     with pytest.raises(UserError, match=sentence):
         quantize(depthwise_network(tmp_path), image_data(), Settings(overrides=overrides),
-                 progress=stages.append)
+                 progress=lambda stage, done, total: stages.append(stage))
     assert "balance" not in stages
 
 
