@@ -11,6 +11,14 @@ from .calibrate import BINS, Statistics
 PERCENTILE = 0.9999
 #: Candidate clipping ranges of the "mse" method, as shares of the largest magnitude.
 CANDIDATES = np.linspace(0.3, 1.0, 71)
+#: Weight of the clipping error beside the rounding error in the "mse" method. Rounding errors are
+#: independent and add up in power; clipped values lie side by side and err the same way, so in the
+#: sums of later layers their errors add up in amplitude. Measured with float weights and 8-bit
+#: activations, signal over noise of the result for weights 1, 4, 16, 64 and no clipping: SkyNet
+#: 19.0, 20.6, 21.2, 21.5, 21.2 dB; KWS 31.3, 32.7, 32.6, 32.3, 32.2; VWW 20.1, 20.5, 20.9, 20.6,
+#: 20.6; MNIST 32.8, 32.5, 33.3, 32.7, 32.7; MobileNetV1-0.25 21.8, 21.8, 21.6, 21.9, 21.5;
+#: CIFAR-10 36.9, 37.0, 36.6, 36.0, 36.5.
+CLIPPING_WEIGHT = 16.0
 #: Smallest range of a channel relative to the largest of its tensor: a channel that is dead on the
 #: calibration data (down to 1e-13 in trained networks) must not get a scale that blows up the
 #: constants of the layers around it.
@@ -52,4 +60,4 @@ def _range(magnitude: np.ndarray, count: np.ndarray, method: str, bits: int) -> 
     total = count.sum()
     steps = largest * CANDIDATES / (1 << bits)
     clipped = np.maximum(magnitude - largest * CANDIDATES[:, None], 0.0) ** 2 @ (count / total)
-    return largest * float(CANDIDATES[np.argmin(clipped + steps ** 2 / 12)])
+    return largest * float(CANDIDATES[np.argmin(CLIPPING_WEIGHT * clipped + steps ** 2 / 12)])
