@@ -1,11 +1,14 @@
 """One-shot full-integer quantization of float ONNX networks."""
 
+from .accuracy import accuracy_report
+from .analyze import analyze
 from .balance import Balanced, balance
 from .calibrate import Calibration, calibrate
 from .graph import FloatNetwork
 from .import_onnx import import_onnx
+from .inspect import inspect
 from .presets import PRESETS, WEIGHT_SCALES, Settings, find_preset, with_settings
-from .prove import prove
+from .prove import prove, prove_report
 from .quantize import quantize
 
 __all__ = [
@@ -15,11 +18,15 @@ __all__ = [
     "Calibration",
     "FloatNetwork",
     "Settings",
+    "accuracy_report",
+    "analyze",
     "balance",
     "calibrate",
     "find_preset",
     "import_onnx",
+    "inspect",
     "prove",
+    "prove_report",
     "quantize",
     "with_settings",
 ]

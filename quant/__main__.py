@@ -1,4 +1,4 @@
-"""Command line of the quantizer: ``python -m quant inspect|quantize|prove|eval|export``."""
+"""Command line: ``python -m quant inspect|quantize|analyze|prove|eval|export``."""
 
 from __future__ import annotations
 

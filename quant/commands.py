@@ -14,17 +14,26 @@ from rich.console import Console
 
 from ref.atomic import check_output, write_atomically
 from ref.data import load_data
+from ref.errors import UserError
 from ref.file import load_model, save_model
 
 from .accuracy import accuracy_report
+from .analysis_page import render
+from .analyze import SAMPLES, analyze
 from .exports import FORMATS
-from .flags import add_flags, settings_of
+from .flags import add_flags, given_flags, settings_of
 from .import_onnx import import_onnx
 from .inspect import inspect
 from .progress import progress_bars
 from .prove import prove_report
 from .quantize import quantize
-from .tables import print_accuracy, print_inspection, print_model, print_proofs
+from .tables import (
+    print_accuracy,
+    print_analysis,
+    print_inspection,
+    print_model,
+    print_proofs,
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,60 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
+def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("network", metavar="NET.onnx|NET.q.npz",
+                        help="a float network to quantize, or an integer model with --float")
+    _add_calibration(parser, required=False)
+    parser.add_argument("--data", metavar="TEST.npz",
+                        help="samples to analyze on, with labels y if any (default: CALIB.npz)")
+    _add_float(parser)
+    parser.add_argument("--samples", type=int, metavar="N",
+                        help=f"samples whose every feature map is compared (default: {SAMPLES})")
+    add_flags(parser)
+    parser.add_argument("-o", "--output", metavar="DIR",
+                        help="folder for analysis.html and analysis.json")
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    quantized = options.network.endswith(".npz")
+    _check_analysis(options, quantized)
+    network = import_onnx(options.float_network if quantized else options.network)
+    data = load_data(options.data or options.calib)
+    data.head(options.samples)                  # a number that cannot be: known before the work
+    console = Console()
+    with console.status("quantizing") as status:
+        model = load_model(options.network) if quantized else quantize(
+            network, options.calib, settings_of(options))
+        report = analyze(model, network, data, options.samples,
+                         lambda stage: status.update(f"analyzing: {stage}"))
+    print_analysis(report, console)
+    if options.output is not None:
+        folder = Path(options.output)
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / "analysis.json", (json.dumps(report, indent=2) + "\n").encode())
+        write_atomically(folder / "analysis.html", render(report).encode())
+        console.print(f"wrote {folder / 'analysis.html'}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _check_analysis(options: argparse.Namespace, quantized: bool) -> None:
+    """Refuse arguments of ``analyze`` that do not belong together, before the work."""
+    if quantized and (options.float_network is None or options.data is None):
+        raise UserError(f"{options.network} is quantized already; give --float NET.onnx, the "
+                        "network it was made from, and --data TEST.npz")
+    unused = [*given_flags(options), *(["--calib"] if options.calib is not None else [])]
+    if quantized and unused:
+        raise UserError(f"{options.network} is quantized already; leave out {unused[0]}, or give "
+                        "the float network")
+    if not quantized and (options.calib is None or options.float_network is not None):
+        raise UserError(f"{options.network} is a float network; give --calib CALIB.npz to "
+                        "quantize it with, and no --float")
+    if options.output is not None and not Path(options.output).is_dir():
+        check_output(options.output)
+        if Path(options.output).exists():
+            raise UserError(f"the output {options.output} is a file; name a folder")
+
+
 def _prove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NET.q.npz")
     _add_json(parser)
@@ -97,8 +160,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("network", metavar="NET.q.npz")
     parser.add_argument("--data", required=True, metavar="TEST.npz",
                         help="labelled samples: x and y, x_scale and x_zero_point")
-    parser.add_argument("--float", dest="float_network", metavar="NET.onnx",
-                        help="the float network the model was made from, to compare with")
+    _add_float(parser)
     parser.add_argument("--samples", type=int, metavar="N", help="only the first N (default: all)")
     _add_json(parser)
 
@@ -131,6 +193,11 @@ def _add_calibration(parser: argparse.ArgumentParser, required: bool = True) -> 
                         help="calibration data: x, and x_scale and x_zero_point where they apply")
 
 
+def _add_float(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--float", dest="float_network", metavar="NET.onnx",
+                        help="the float network the model was made from, to compare with")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result here as well")
 
@@ -150,6 +217,8 @@ COMMANDS = {
     "inspect": Command("what the import makes of a float ONNX network", _inspect_arguments,
                        _inspect),
     "quantize": Command("float ONNX to an integer model", _quantize_arguments, _quantize),
+    "analyze": Command("where a quantized network's error comes from, as text, JSON and a page",
+                       _analyze_arguments, _analyze),
     "prove": Command("prove every accumulator's width again, and reach its bound on an input",
                      _prove_arguments, _prove),
     "eval": Command("accuracy: float, only weights, only activations, and all in integers",

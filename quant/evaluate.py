@@ -76,6 +76,20 @@ def evaluate_tensors(network: FloatNetwork, x: np.ndarray, rounding: Rounding = 
         yield layer.output, value
 
 
+def reevaluate(network: FloatNetwork, maps: dict[str, np.ndarray], changed: str,
+               value: np.ndarray) -> np.ndarray:
+    """The network's result when the tensor ``changed`` has another ``value``.
+
+    ``maps`` holds every tensor (N, C, H, W) as it was; only what depends on the change is computed.
+    """
+    live = {changed: value}
+    for layer in network.layers:
+        if layer.output != changed and not live.keys().isdisjoint(layer.inputs):
+            live[layer.output] = evaluate_layer(layer, *(live.get(name, maps[name])
+                                                         for name in layer.inputs))
+    return live.get(network.output, maps[network.output])
+
+
 def evaluate(network: FloatNetwork, x: np.ndarray, rounding: Rounding = _exact) -> np.ndarray:
     """The network's real result (N, C, H, W) for a real input (N, C, H, W).
 

@@ -76,10 +76,17 @@ FLAGS: dict[str, dict[str, Any]] = {
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``--preset`` and `FLAGS` to a command."""
     group = parser.add_argument_group("settings")
-    group.add_argument("--preset", default="w8a8", metavar="NAME",
+    group.add_argument("--preset", metavar="NAME",
                        help=f"{', '.join(PRESETS)} (default: w8a8); the other flags change it")
     for flag, how in FLAGS.items():
         group.add_argument(flag, **how)
+
+
+def given_flags(options: argparse.Namespace) -> list[str]:
+    """The settings' flags that the command line gives, ``--preset`` among them."""
+    fields_of = {flag: how.get("dest", flag[2:].replace("-", "_")) for flag, how in FLAGS.items()}
+    return [flag for flag, name in ({"--preset": "preset"} | fields_of).items()
+            if getattr(options, name) is not None]
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -92,4 +99,4 @@ def settings_of(options: argparse.Namespace) -> Settings:
         if twice is not None:
             raise UserError(f"the override {twice!r} is given twice; put its settings into one")
         given["overrides"] = dict(given["overrides"])
-    return with_settings(find_preset(options.preset), **given)
+    return with_settings(find_preset(options.preset or "w8a8"), **given)

@@ -78,7 +78,7 @@ def quantize(net: str | Path | FloatNetwork,
             planes = layer.weight.shape[1] // single.weight.shape[1]    # the high one counts
             errors[layer.name] = weight_errors(
                 single, replace(integer, weight=integer.weight[:, ::planes]),
-                sources[0].step[::planes], result.step)
+                sources[0].step[::planes], result.step, sources[0].square[::planes])
         if trace:
             trace.advance(layer, integer)
         progress("quantize", len(layers), len(network.layers))

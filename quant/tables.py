@@ -97,6 +97,37 @@ def print_accuracy(report: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def print_analysis(report: dict[str, Any], console: Console) -> None:
+    """Tables of a `quant.analyze.analyze`: accuracy first, then the layers, then what stands out.
+    """
+    print_accuracy(report["accuracy"], console)
+    bits = "/".join(map(str, report["bits"]))
+    table = _table(f"signal over noise in dB on {report['samples']} samples: at the layer; at the "
+                   "result for one layer alone, as it is and with fewer bits", "layer", ">here",
+                   ">alone", f">weights\n{bits}", f">activations\n{bits}", ">uniformity",
+                   ">accu-\nmulator")
+    for layer in report["layers"]:
+        sums = layer["accumulator"]
+        tried = ["/".join(f"{value:.0f}" for value in layer["sensitivity"][kind].values()
+                          if value is not None) for kind in ("weights", "activations")]
+        table.add_row(
+            layer["name"], _decibels(layer["cumulative"]["snr_db"]),
+            _decibels(layer["isolated_db"]), *tried, _uniformity(layer),
+            "" if sums is None else f"{sums['bits']} bits")
+    console.print(table)
+    table = _table("relative squared errors", "layer", ">weights:\nclipping", ">rounding",
+                   ">activations:\nclipping", ">rounding", ">lowest", ">highest")
+    for layer in report["layers"]:
+        errors = [f"{layer[kind][error]:.1e}" if layer[kind] else ""
+                  for kind in ("weight_errors", "activation_errors")
+                  for error in ("clipping", "rounding")]
+        table.add_row(layer["name"], *errors, f"{layer['range']['lo']:.4g}",
+                      f"{layer['range']['hi']:.4g}")
+    console.print(table)
+    for sentence in report["findings"]:
+        console.print(sentence, highlight=False)
+
+
 def print_proofs(report: dict[str, Any], console: Console) -> None:
     """A table of a `quant.prove.prove_report`."""
     table = _table(f"{report['network']}: every accumulator within {report['widest']} bits",
@@ -107,6 +138,20 @@ def print_proofs(report: dict[str, Any], console: Console) -> None:
                       f"{layer['hi']:,}", str(layer["channel"]), f"{layer['reached']:,}",
                       "yes" if layer["holds"] else "NO")
     console.print(table)
+
+
+def _decibels(value: float | None) -> str:
+    """A signal over noise as a table cell."""
+    return "" if value is None else f"{value:.1f}"
+
+
+def _uniformity(layer: dict[str, Any]) -> str:
+    """A result's uniformity, and what the transfer made of it."""
+    if layer["balance"]:
+        return (f"{layer['balance']['uniformity_before']:.3f} to "
+                f"{layer['balance']['uniformity_after']:.3f}")
+    value = layer["uniformity"]["activations"]
+    return "" if value is None else f"{value:.3f}"
 
 
 def _listed(channels: list[int]) -> str:

@@ -68,9 +68,19 @@ class Twin:
         Only in the convolutions named in ``layers``, by default in all.
         """
         return replace(self.network, layers=tuple(
-            self._with_weights(layer) if isinstance(layer, FloatConv)
+            self.with_own_weights(layer) if isinstance(layer, FloatConv)
             and (layers is None or layer.name in layers) else layer
             for layer in self.network.layers))
+
+    def with_own_weights(self, layer: FloatConv) -> FloatConv:
+        """A convolution of `network` with the weights and bias of the model's."""
+        made = self.layers[layer.name]
+        assert isinstance(made, Conv2d)
+        step, zero = self.steps(layer.input)
+        unit, inputs = self.units(made), layer.input_of_output
+        weight = made.weight * (unit[:, None] / step[inputs])[:, :, None, None]
+        offset = np.einsum("oi,oi->o", made.weight.sum(axis=(2, 3), dtype=np.int64), zero[inputs])
+        return replace(layer, weight=weight, bias=(made.requantization.bias + offset) * unit)
 
     def rounding(self, tensors: Collection[str] | None = None) -> Rounding:
         """What rounds and clips each layer's result as the model does: for `quant.evaluate`.
@@ -92,16 +102,6 @@ class Twin:
             return np.clip(np.floor(value / scale + 0.5), lo, hi) * scale
 
         return rounding
-
-    def _with_weights(self, layer: FloatConv) -> FloatConv:
-        """A convolution with the weights and bias of the model's."""
-        made = self.layers[layer.name]
-        assert isinstance(made, Conv2d)
-        step, zero = self.steps(layer.input)
-        unit, inputs = self.units(made), layer.input_of_output
-        weight = made.weight * (unit[:, None] / step[inputs])[:, :, None, None]
-        offset = np.einsum("oi,oi->o", made.weight.sum(axis=(2, 3), dtype=np.int64), zero[inputs])
-        return replace(layer, weight=weight, bias=(made.requantization.bias + offset) * unit)
 
 
 def _check_same(model: Model, network: FloatNetwork) -> None:

@@ -16,9 +16,11 @@ from .weights import LinearCode
 
 
 def weight_errors(layer: FloatConv, made: Conv2d, source_step: np.ndarray,
-                  result_step: np.ndarray) -> dict[str, float]:
+                  result_step: np.ndarray, square: np.ndarray) -> dict[str, float]:
     """Squared errors of the integer weights relative to the sum of the squared float weights.
 
+    Each is weighed by ``square`` (I,), the mean square of the input channel it meets: weights that
+    meet a channel of zeros may be as wrong as they like.
     ``clipping`` sums over weights that lie beyond the largest level by more than half of its
     distance from the next, ``rounding`` over all others; both are 0 for a layer of zeros.
     ``layer`` is of the balanced network, ``source_step`` (I,) and ``result_step`` (O,) are the
@@ -27,9 +29,10 @@ def weight_errors(layer: FloatConv, made: Conv2d, source_step: np.ndarray,
     rule = made.requantization
     unit = rule.multiplier * 2.0 ** -rule.shift * result_step               # (O,)
     scale = (unit[:, None] / source_step[layer.input_of_output])[:, :, None, None]
-    error = (layer.weight - made.weight * scale) ** 2
+    energy = square[layer.input_of_output][:, :, None, None]
+    error = (layer.weight - made.weight * scale) ** 2 * energy
     levels = (made.weight_code or LinearCode(made.weight_bits)).levels
     beyond = np.abs(layer.weight) > (1.5 * levels[-1] - 0.5 * levels[-2]) * np.abs(scale)
-    total = float((layer.weight ** 2).sum()) or 1.0
+    total = float((layer.weight ** 2 * energy).sum()) or 1.0
     return {"clipping": float(error[beyond].sum()) / total,
             "rounding": float(error[~beyond].sum()) / total}

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = {
     "ref": {"ref", "numpy"},
-    "quant": {"quant", "ref", "numpy", "onnx", "google", "onnxruntime", "rich"},
+    "quant": {"quant", "ref", "numpy", "onnx", "google", "onnxruntime", "rich", "jinja2",
+              "markupsafe"},
     "boards": {"boards", "amaranth", "amaranth_boards"},
     "hw": {"hw", "ref", "boards", "amaranth", "numpy", "rich", "jinja2", "serial"},
 }

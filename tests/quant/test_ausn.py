@@ -104,7 +104,7 @@ def test_error_metrics_by_hand():
     rule = Requantization(np.zeros(1, int), np.array([1]), 16, np.array([0]), np.array([9]))
     made = Conv2d("a", ("x",), "y", np.array([[4, 4, 4, 0]], np.int8).reshape(1, 4, 1, 1), 3,
                   Window((1, 1)), 1, np.zeros(4, int), rule, None, AusnCode(2, 0))
-    errors = weight_errors(layer, made, np.ones(4), np.array([2.0 ** 16]))
+    errors = weight_errors(layer, made, np.ones(4), np.array([2.0 ** 16]), np.ones(4))
     total = float((weight ** 2).sum())
     assert np.isclose(errors["clipping"], 1.1 ** 2 / total)
     assert np.isclose(errors["rounding"], (0.9 ** 2 + 0.5 ** 2) / total)

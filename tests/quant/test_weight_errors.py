@@ -18,10 +18,12 @@ def test_by_hand():
     made = Conv2d("a", ("x",), "y", np.array([[7, 3], [-4, 0]], np.int8).reshape(2, 2, 1, 1), 4,
                   Window((1, 1)), 1, np.zeros(2, int), rule, None)
     steps = np.array([2.0, 2.0]), np.array([2.0 ** 17, 2.0 ** 16])
-    errors = weight_errors(layer, made, *steps)
+    errors = weight_errors(layer, made, *steps, np.array([1.0, 1.0]))
     total = 100 + 3.25 ** 2 + 4
     assert np.isclose(errors["clipping"], 9 / total)
     assert np.isclose(errors["rounding"], 0.0625 / total)
+    errors = weight_errors(layer, made, *steps, np.array([0.0, 4.0]))   # the first input is 0
+    assert errors["clipping"] == 0 and np.isclose(errors["rounding"], 0.0625 / 3.25 ** 2)
 
 
 def test_reported_per_layer_and_larger_with_fewer_bits(tmp_path):
