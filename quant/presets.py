@@ -127,6 +127,7 @@ def _rounding(weight_bits: int) -> str:
 
 PRESETS = {f"w{bits}a8": Settings(weight_bits=bits, rounding=_rounding(bits))
            for bits in (8, 6, 5, 4)} | {
+    "w4a4": Settings(weight_bits=4, activation_bits=4, rounding=_rounding(4)),
     "ausn5": Settings(weight_bits=5, weight_code="ausn", rounding=_rounding(5))}
 
 

@@ -10,6 +10,10 @@ from .calibrate import BINS, Statistics
 #: not).
 PERCENTILE = 0.9999
 #: Candidate clipping ranges of the "mse" method, as shares of the largest magnitude.
+#: The starts of the learned quantizer LLSQ (ICLR 2020: the maximum, half of it at 3 bits and below)
+#: in their place gave, with 8-bit weights, 8.2 instead of 15.6 dB of signal over noise of the
+#: scores at 4 bits and 7.1 instead of 9.9 at 3 on KWS, 5.2 instead of 6.4 and -1.7 instead of 1.4
+#: on VWW with ReLU6; smaller shares than 0.3 and the exact error of each bin gave no more.
 CANDIDATES = np.linspace(0.3, 1.0, 71)
 #: Weight of the clipping error beside the rounding error in the "mse" method. Rounding errors are
 #: independent and add up in power; clipped values lie side by side and err the same way, so in the

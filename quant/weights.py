@@ -12,7 +12,9 @@ from ref.ausn import EXPONENT_BITS, AusnCode
 from .presets import Settings
 
 #: Candidate steps, as shares of the one that represents the largest weight exactly at the end.
-CANDIDATES = np.linspace(0.5, 1.0, 51)
+CANDIDATES = np.linspace(0.2, 1.0, 81)
+#: Codes with more magnitudes than this clip little: half of the largest step is small enough.
+FEW_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,26 @@ def weight_steps(weight: np.ndarray, code: WeightCode, energy: np.ndarray
 
     A search over `CANDIDATES`: the loss is the squared error of the nearest levels, those beyond
     the largest included, weighted by ``energy`` (O, K), the mean square of the input each weight
-    meets (the linear quantizer's local search of LLSQ, ICLR 2020, run to convergence without
-    training; AUSN's sum of clipping and rounding error). A row of zeros has the step 0.
+    meets (AUSN's sum of clipping and rounding error). A row of zeros has the step 0. A trained
+    quantizer would take its place here.
+
+    The learned quantizer LLSQ (ICLR 2020) compares a step with its half and its double and moves
+    by a tenth; run to convergence from its own start, without training, it stops in the first
+    valley, as it does when the three points close in on one (its three points, factor 2 to 1.005).
+    Signal over noise of the scores on 100 public test samples each, greedy rounding, for this
+    search, candidates down to one half only, LLSQ's, and LLSQ's closing in:
+
+    | | KWS | VWW with ReLU6 | MobileNetV1-0.25-128 |
+    |---|---|---|---|
+    | 8 bits | 25.7, 25.7, 25.8, 25.5 | 27.3, 27.3, 26.7, 26.9 | 23.1, 23.1, 23.2, 23.2 |
+    | 4 bits | 22.8, 22.8, 22.9, 22.8 | 13.7, 13.8, 13.4, 14.0 | 8.9, 8.9, 8.9, 8.8 |
+    | 3 bits | 17.9, 17.9, 17.0, 17.8 | 9.6, 8.5, 8.8, 8.1 | 4.9, 4.2, 4.3, 4.8 |
+    | 2 bits | 9.1, 9.4, 9.8, 9.0 | 1.7, 1.7, 0.0, 0.6 | 0.0, 0.0, 0.0, 0.0 |
     """
     full = np.abs(weight).max(axis=1) / code.largest
     best, least = full.copy(), np.full(len(weight), np.inf)
-    for share in CANDIDATES[::-1]:
+    few = len(code.levels) <= FEW_LEVELS
+    for share in CANDIDATES[::-1] if few else CANDIDATES[CANDIDATES >= 0.5][::-1]:
         step = full * share
         error = weight - round_weights(weight, step, code) * step[:, None]
         loss = (error ** 2 * energy).sum(axis=1)

@@ -53,6 +53,16 @@ def test_weight_steps_lose_least_by_hand():
     assert np.array_equal(round_weights(weight, step, LinearCode(3))[0], [3, 1, -1, 2, 1, -2])
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_weight_steps_lose_little_more_than_the_best_step_of_all(bits):
+    weight = np.random.default_rng(bits).normal(size=(20, 200))
+    largest, code = np.abs(weight).max(axis=1) / LinearCode(bits).largest, LinearCode(bits)
+    every = [((weight - round_weights(weight, step, code) * step[:, None]) ** 2).sum(axis=1)
+             for step in (largest * share for share in np.linspace(0.05, 1.0, 400))]
+    lost = weight_steps(weight, code, np.ones(weight.shape))[1]
+    assert lost < 1.05 * np.min(every, axis=0).sum()
+
+
 def test_weight_steps_of_zeros_and_dead_rows():
     weight = np.array([[0.0, 0.0], [1e-13, -2e-13]])
     code = LinearCode(8)

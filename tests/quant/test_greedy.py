@@ -109,6 +109,6 @@ def test_first_layer_with_an_offset_and_padding(tmp_path):
 def test_presets_and_unknown_rounding():
     assert {name: found.rounding for name, found in PRESETS.items()} == {
         "w8a8": "nearest", "w6a8": "greedy", "w5a8": "greedy", "w4a8": "greedy",
-        "ausn5": "greedy"}
+        "w4a4": "greedy", "ausn5": "greedy"}
     with pytest.raises(UserError, match="the rounding 'up' is unknown; use one of nearest, greedy"):
         Settings(rounding="up")

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from quant import Settings, calibrate, import_onnx, prove, quantize
+from quant import Settings, calibrate, import_onnx, prove, quantize, with_settings
 from quant.evaluate import evaluate, evaluate_tensors, real_input
 from ref import Conv2d, Data, UserError, logits, quantize_input, run_layers, save_model
 from ref.onnx_integer import integer_onnx
@@ -38,7 +38,7 @@ def test_integer_onnx_agrees(tmp_path):
     assert np.array_equal(found.reshape(len(data), -1), logits(model, data.x))
 
 
-@pytest.mark.parametrize("preset", ["w8a8", "w6a8", "w5a8", "w4a8"])
+@pytest.mark.parametrize("preset", ["w8a8", "w6a8", "w5a8", "w4a8", "w4a4"])
 def test_rules_of_the_integer_contract(tmp_path, preset):
     model = quantize(depthwise_network(tmp_path), image_data(), preset)
     largest = (1 << (int(preset[1]) - 1)) - 1
@@ -51,8 +51,19 @@ def test_rules_of_the_integer_contract(tmp_path, preset):
             assert np.abs(layer.weight.astype(int)).max() <= largest
     assert model.metadata["preset"] == preset and model.metadata["settings"]["transfer"] == 0.2
     assert model.output_tensor.signed and model.output_tensor.scale.shape == ()
-    assert not any(tensor.signed for name, tensor in model.tensors.items()
-                   if name.startswith("clip"))
+    inner = [tensor for name, tensor in model.tensors.items() if name.startswith("clip")]
+    assert all(not tensor.signed and tensor.bits == int(preset[3]) for tensor in inner)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_few_bits_are_exact_too(tmp_path, bits):
+    settings = with_settings(Settings(activation_bits=bits), weight_bits=bits)
+    model, data = quantize(depthwise_network(tmp_path), image_data(), settings), image_data(seed=2)
+    weights = {int(value) for layer in model.layers if isinstance(layer, Conv2d)
+               for value in np.unique(layer.weight)}
+    assert weights == set(range(1 - (1 << (bits - 1)), 1 << (bits - 1)))
+    found = run_integer_onnx(integer_onnx(model), data.x)[model.output_tensor.name]
+    assert np.array_equal(found.reshape(len(data), -1), logits(model, data.x))
 
 
 def test_scales_per_channel_into_depthwise_layers_and_pools(tmp_path):
