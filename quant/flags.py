@@ -65,6 +65,12 @@ FLAGS: dict[str, dict[str, Any]] = {
                              "two 8-bit planes into the first convolution"},
     "--bias-correction": {"action": argparse.BooleanOptionalAction,
                           "help": "take the weights' mean rounding error out of the bias"},
+    "--accumulator-bits": {"type": int, "metavar": "BITS",
+                           "help": "bits that every sum with its bias is proved to fit, 16..32 "
+                                   "(default: 24)"},
+    "--wider-accumulators": {"action": argparse.BooleanOptionalAction,
+                             "help": "layers that cannot fit take the bits they need, and are "
+                                     "reported (default: an error)"},
     "--override": {"action": "append", "dest": "overrides", "type": _override,
                    "metavar": "REGEX:SETTING=VALUE",
                    "help": f"other {', '.join(VARYING)} for the layers whose whole name REGEX "

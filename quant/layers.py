@@ -9,10 +9,11 @@ import numpy as np
 from ref.ausn import AusnCode
 from ref.bounds import (
     Bounds,
-    accumulator_bounds,
     accumulator_proof,
     layer_bounds,
+    signed_bits,
 )
+from ref.check import WORD_BITS
 from ref.errors import UserError
 from ref.model import (
     BLOCK,
@@ -28,6 +29,7 @@ from ref.model import (
     Tensor,
 )
 
+from .accumulators import LARGEST_LOSS, Reads, narrow
 from .calibrate import Statistics
 from .dyadic import LARGEST_RATIO, requantizer_ratio, sum_ratios
 from .graph import (
@@ -47,13 +49,13 @@ from .greedy import Moments
 from .presets import Settings
 from .weights import WeightCode, round_weights, weight_codes, weight_steps
 
-#: Bits of the accumulator that adds products and bias.
-ACCUMULATOR_BITS = 24
 #: A channel whose products never move its result by this share of an output step is constant: its
 #: weights become 0 and its accumulator step this share squared, which is all its bias needs.
 INVISIBLE = 2.0 ** -5
 #: Attempts to fit a channel's accumulator by coarser steps.
 ATTEMPTS = 8
+#: The least that a step grows by when a channel's sums turn out larger than foreseen.
+COARSER = 1.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,19 +90,20 @@ class Target:
 
 
 def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings,
-                   moments: Moments | None = None) -> tuple[Layer, Quantized]:
+                   moments: Moments | None = None) -> tuple[Layer, Quantized, int]:
     """The integer layer of a float layer of the balanced network, and its result.
 
-    With ``moments`` of a convolution's inputs its weights are rounded greedily.
+    With ``moments`` of a convolution's inputs its weights are rounded greedily. The third value is
+    how many channels have coarser weights than asked for, because the accumulator is narrow.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
         return _convolution(layer, sources[0], target, settings, moments)
     if isinstance(layer, FloatAveragePool):
-        return _average_pool(layer, sources[0], target)
+        return *_average_pool(layer, sources[0], target, settings), 0
     if isinstance(layer, FloatAdd):
-        return _sum(layer, sources, target)
+        return *_sum(layer, sources, target), 0
     step, zero = (np.concatenate([getattr(source, name) for source in sources])
                   for name in ("step", "zero"))
     made: Layer
@@ -113,49 +116,58 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
         step, zero = np.tile(step, BLOCK ** 2), np.tile(zero, BLOCK ** 2)
     else:
         raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
-    return made, _result(made, sources, target, step, sources[0].tensor.signed, zero)
+    return made, _result(made, sources, target, step, sources[0].tensor.signed, zero), 0
 
 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
-                 moments: Moments | None) -> tuple[Conv2d, Quantized]:
-    """Weights for a realized dyadic ratio, integer bias, clip bounds and proof."""
+                 moments: Moments | None) -> tuple[Conv2d, Quantized, int]:
+    """Weights for a realized dyadic ratio, integer bias, clip bounds and proof.
+
+    Also how many channels have a coarser step to fit the accumulator.
+    """
+    pad_value = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi).astype(np.int64)
+    padded = pad_value if any(layer.window.pads) else None
     inputs = layer.input_of_output                              # (O, I / groups)
     weight = layer.weight * source.step[inputs][:, :, None, None]
-    energy = np.broadcast_to((source.square / source.step ** 2)[inputs][:, :, None, None],
-                             weight.shape).reshape(len(weight), -1)
-    code, unit = _code(weight.reshape(len(weight), -1), energy, layer, source, settings)
+    reads = _reads(layer, source, padded)
+    rows = weight.reshape(len(weight), -1)
+    code, unit = _code(rows, reads.energy, layer, source, settings)
     step = np.maximum(target.step, unit / LARGEST_RATIO)
     if target.shared:
         step = np.full_like(step, step.max())
-    reach = np.maximum(np.abs(source.bounds[0] - source.zero),
-                       np.abs(source.bounds[1] - source.zero))
-    moved = (np.abs(weight).sum(axis=(2, 3)) * reach[inputs]).sum(axis=1)
+    moved = (np.abs(rows) * np.maximum(np.abs(reads.lo - reads.zero),
+                                       np.abs(reads.hi - reads.zero))).sum(axis=1)
     unit = np.where(moved < step * INVISIBLE, step * INVISIBLE ** 2, unit)
-    word = 1 << (ACCUMULATOR_BITS - 1)
-    pad_value = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi).astype(np.int64)
-    padded = pad_value if any(layer.window.pads) else None
-    for _ in range(ATTEMPTS):
-        multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
-        unit = multiplier * 2.0 ** -shift * step                # the realized one
-        integers, bias = _rounded(weight, unit, code, layer, source, settings,
-                                  moments)
-        bias = np.rint(bias)
-        lows, highs = accumulator_bounds(integers.astype(np.int64), np.zeros(len(bias)),
-                                         *source.bounds, padded, layer.groups)
-        if is_rectified(layer.activation):  # an always-0 channel needs no more bias than for that
-            bias = np.maximum(bias, -highs)
-        lows, highs = lows + bias, highs + bias
-        reach = np.maximum(np.maximum(highs + 1, -lows), np.abs(bias) + 1)
-        if (reach <= word).all():
+    for bits in (settings.accumulator_bits, *(WORD_BITS,) * settings.wider_accumulators):
+        word = 1 << (bits - 1)
+        narrowed = narrow(rows, unit, code, reads, word)
+        lost = np.where(narrowed.error > step / 2, narrowed.loss, 0.0)
+        worst = int(lost.argmax())
+        if lost[worst] <= LARGEST_LOSS:
             break
-        unit = np.where(reach > word, unit * np.maximum(reach / word * 1.01, 1.1), unit)
+    else:
+        needed = signed_bits(0, int(narrowed.needed.max()) - 1)
+        raise UserError(
+            f"layer {layer.name!r} needs an accumulator of {needed} bits, and in "
+            f"{settings.accumulator_bits} bits the weights of channel {worst} would keep less than "
+            "2 bits are worth; use fewer weight or activation bits there, or allow wider ones "
+            "(wider_accumulators)")
+    unit = narrowed.step
+    for _ in range(ATTEMPTS):
         step = np.maximum(step, unit / LARGEST_RATIO)
         if target.shared:
             step = np.full_like(step, step.max())
+        multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
+        unit = multiplier * 2.0 ** -shift * step                # the realized one
+        integers, bias = _rounded(weight, unit, code, layer, source, settings, moments)
+        reach, bias = reads.reach(integers.reshape(rows.shape), bias)
+        if (reach <= word).all():
+            break
+        unit = np.where(reach > word, unit * np.maximum(reach / word, COARSER), unit)
     else:
-        raise UserError(f"the accumulator of layer {layer.name!r} (channel "
-                        f"{int(reach.argmax())}) reaches {reach.max():.3g}, beyond "
-                        f"{ACCUMULATOR_BITS} bits; use fewer weight or activation bits")
+        raise UserError(
+            f"the accumulator of layer {layer.name!r} (channel {int(reach.argmax())}) reaches "
+            f"{reach.max():.3g}, beyond {bits} bits; use fewer weight or activation bits")
     lo, hi = _limits(target, layer.activation, step)
     negative = None
     if isinstance(layer.activation, Leaky):
@@ -168,7 +180,23 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
                                                   target.code),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups),
         code if isinstance(code, AusnCode) else None)
-    return made, _result(made, [source], target, step, target.signed)
+    return (made, _result(made, [source], target, step, target.signed),
+            int((narrowed.needed > word).sum()))
+
+
+def _reads(layer: FloatConv, source: Quantized, padded: np.ndarray | None) -> Reads:
+    """What each weight of a layer meets; ``padded`` (I,) is what padding writes, if anything."""
+    def rows(values: np.ndarray) -> np.ndarray:
+        shape = layer.weight.shape
+        return np.broadcast_to(values[:, :, None, None], shape).reshape(shape[0], -1)
+
+    inputs = layer.input_of_output
+    lo, hi = source.bounds
+    if padded is not None:
+        lo, hi = np.minimum(lo, padded), np.maximum(hi, padded)
+    return Reads(rows(lo[inputs]), rows(hi[inputs]), rows(source.zero[inputs]),
+                 rows((source.square / source.step ** 2)[inputs]), layer.bias,
+                 is_rectified(layer.activation))
 
 
 def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add, Quantized]:
@@ -216,7 +244,7 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
     return code, step * gain[:, 0]
 
 
-def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
+def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, settings: Settings
                   ) -> tuple[AveragePool2d, Quantized]:
     """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly."""
     size = layer.window.kernel[0] * layer.window.kernel[1]
@@ -231,10 +259,11 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target
     ones = np.ones((len(step), 1, *layer.window.kernel), np.int8)
     padded = zeros if any(layer.window.pads) else None
     proof = accumulator_proof(ones, zeros, *source.bounds, padded, len(step))
-    if proof.bits > ACCUMULATOR_BITS:
-        raise UserError(f"the accumulator of layer {layer.name!r} needs {proof.bits} bits, beyond "
-                        f"{ACCUMULATOR_BITS}; use a smaller pooling window or fewer activation "
-                        "bits")
+    limit = WORD_BITS if settings.wider_accumulators else settings.accumulator_bits
+    if proof.bits > limit:
+        raise UserError(f"layer {layer.name!r} needs an accumulator of {proof.bits} bits, and "
+                        f"{limit} are allowed; use a smaller pooling window or fewer activation "
+                        "bits, or allow wider ones (wider_accumulators)")
     made = AveragePool2d(layer.name, layer.inputs, layer.output, layer.window, requantization,
                          proof)
     return made, _result(made, [source], target, step, target.signed)

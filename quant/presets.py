@@ -45,6 +45,8 @@ class Settings:
     bias_correction: bool = True
     rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
     input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
+    accumulator_bits: int = 24              # 16..32, proved for every layer (see accumulators.py)
+    wider_accumulators: bool = False        # where that cannot be: wider (True) or an error
     overrides: dict[str, dict[str, int | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,9 @@ class Settings:
         if type(self.input_bits) is not int or not 8 <= self.input_bits <= 8 + LOW_BITS:
             raise UserError(f"{self.input_bits!r} input bits are not supported; choose 8 to "
                             f"{8 + LOW_BITS}")
+        if type(self.accumulator_bits) is not int or not 16 <= self.accumulator_bits <= 32:
+            raise UserError(f"accumulators of {self.accumulator_bits!r} bits are not supported; "
+                            "choose 16 to 32")
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
@@ -118,11 +123,14 @@ class Settings:
 
 #: Greedy rounding from this many weight bits down: at 8 bits nearest rounding is as good or better.
 GREEDY_BITS = 6
+#: The same for accumulators that leave 8-bit weights with fewer levels.
+GREEDY_ACCUMULATOR_BITS = 18
 
 
-def _rounding(weight_bits: int) -> str:
+def _rounding(weight_bits: int, accumulator_bits: int = Settings.accumulator_bits) -> str:
     """How weights of so many bits are rounded unless the user says."""
-    return "greedy" if weight_bits <= GREEDY_BITS else "nearest"
+    few = weight_bits <= GREEDY_BITS or accumulator_bits <= GREEDY_ACCUMULATOR_BITS
+    return "greedy" if few else "nearest"
 
 
 PRESETS = {f"w{bits}a8": Settings(weight_bits=bits, rounding=_rounding(bits))
@@ -141,7 +149,8 @@ def find_preset(name: str) -> Settings:
 def with_settings(settings: Settings, **given: Any) -> Settings:
     """The settings with the fields ``given``, and what follows from them unless given too.
 
-    ``weight_bits`` of `GREEDY_BITS` or fewer round greedily, more to the nearest. A
+    ``weight_bits`` of `GREEDY_BITS` or fewer round greedily, and so do all with
+    ``accumulator_bits`` of `GREEDY_ACCUMULATOR_BITS` or fewer; others to the nearest. A
     ``weight_scale`` per layer ("tensor") gets the search of the transfer, which it needs: measured
     on MobileNetV1-0.25-128 at 8 bits, of 44.33 % float: t = 0 15.00, t = 0.2 36.67, search 45.00.
     A scale per channel keeps its exponent (search 44.00, t = 0.2 43.33, but 1.7 dB more noise).
@@ -149,6 +158,8 @@ def with_settings(settings: Settings, **given: Any) -> Settings:
     follows: dict[str, Any] = {}
     if given.get("weight_scale") == "tensor":
         follows["transfer"] = "search"
-    if "weight_bits" in given:
-        follows["rounding"] = _rounding(given["weight_bits"])
+    if "weight_bits" in given or "accumulator_bits" in given:
+        follows["rounding"] = _rounding(
+            *(given.get(name, getattr(settings, name))
+              for name in ("weight_bits", "accumulator_bits")))
     return replace(settings, **follows | given)

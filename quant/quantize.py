@@ -9,7 +9,7 @@ import numpy as np
 
 from ref.check import check_model
 from ref.data import Data, load_data
-from ref.model import Conv2d, Layer, Model
+from ref.model import AveragePool2d, Conv2d, Layer, Model
 
 from .balance import balance, balance_report
 from .calibrate import calibrate
@@ -56,6 +56,7 @@ def quantize(net: str | Path | FloatNetwork,
     rule, source = make_input(network, calibration, data, settings)
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
+    narrowed: dict[str, int] = {}
     targets = find_targets(balanced, source.tensor, settings)
     greedy = {layer.name for layer in balanced.network.layers if isinstance(layer, FloatConv)
               and settings.of(layer.name).rounding == "greedy"}
@@ -69,9 +70,11 @@ def quantize(net: str | Path | FloatNetwork,
         sources = [made[name] for name in layer.inputs]
         moments = (trace.moments(layer, sources[0])
                    if trace and isinstance(layer, FloatConv) and layer.name in greedy else None)
-        integer, result = quantize_layer(layer, sources, targets[layer.output],
-                                         settings.of(layer.name), moments)
+        integer, result, coarser = quantize_layer(layer, sources, targets[layer.output],
+                                                  settings.of(layer.name), moments)
         layers.append(integer)
+        if coarser:
+            narrowed[layer.name] = coarser
         made[result.tensor.name] = result
         if isinstance(layer, FloatConv) and isinstance(integer, Conv2d):
             assert isinstance(single, FloatConv)
@@ -84,6 +87,11 @@ def quantize(net: str | Path | FloatNetwork,
         progress("quantize", len(layers), len(network.layers))
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
                 "balance": balance_report(calibration, balanced), "weight_errors": errors,
+                "narrowed_channels": narrowed,
+                "wider_accumulators": {
+                    layer.name: layer.proof.bits for layer in layers
+                    if isinstance(layer, Conv2d | AveragePool2d)
+                    and layer.proof.bits > settings.accumulator_bits},
                 "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}
     tensors = {name: result.tensor for name, result in made.items()}
     made_layers: tuple[Layer, ...] = tuple(layers)

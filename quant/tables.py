@@ -43,6 +43,13 @@ def print_model(model: Model, seconds: float, console: Console) -> None:
     elif asked > model.input_tensor.bits:
         console.print(f"input: one plane of {model.input_tensor.bits} bits; --input-bits {asked} "
                       "would gain nothing with these data and first layers")
+    limit = model.metadata["settings"]["accumulator_bits"]
+    for what, layers in ((f"accumulators wider than {limit} bits",
+                          model.metadata["wider_accumulators"]),
+                         ("channels with coarser weights, to fit",
+                          model.metadata["narrowed_channels"])):
+        if layers:
+            console.print(f"{what}: {', '.join(f'{name} ({n})' for name, n in layers.items())}")
 
 
 def print_inspection(report: dict[str, Any], console: Console) -> None:

@@ -114,6 +114,9 @@ def test_every_setting_has_a_flag():
 @pytest.mark.parametrize(("given", "follows"), [
     ({"weight_bits": 4}, {"rounding": "greedy"}),
     ({"weight_bits": 4, "rounding": "nearest"}, {}),
+    ({"accumulator_bits": 16}, {"rounding": "greedy"}),
+    ({"accumulator_bits": 16, "weight_bits": 7}, {"rounding": "greedy"}),
+    ({"accumulator_bits": 20}, {}),
     ({"weight_scale": "tensor"}, {"transfer": "search"}),
     ({"weight_scale": "tensor", "transfer": 0.3}, {}),
 ])

@@ -177,7 +177,7 @@ def test_accumulators_beyond_24_bits_are_made_to_fit(tmp_path):
                 np.array(1.0), np.array(0.0))
     network = import_onnx(graph.save(tmp_path))
     model = quantize(network, data)
-    assert model.layers[0].proof.bits == 24
+    assert model.layers[0].proof.bits <= 24
     real = evaluate(network, real_input(network, data))[:, :, 0, 0]
     assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 35
 
@@ -186,8 +186,8 @@ def test_sum_that_cannot_fit_is_refused(tmp_path):
     graph = Graph(("N", 1, 400, 400)).add("GlobalAveragePool")
     data = Data(np.full((1, 1, 400, 400), 9, np.uint8), None, np.array(1.0), np.array(0.0))
     with pytest.raises(UserError, match=re.escape(
-            "the accumulator of layer 'globalaveragepool0' needs 27 bits, beyond 24; use a smaller "
-            "pooling window or fewer activation bits")):
+            "layer 'globalaveragepool0' needs an accumulator of 27 bits, and 24 are allowed; use a "
+            "smaller pooling window or fewer activation bits, or allow wider ones")):
         quantize(graph.save(tmp_path), data)
 
 
