@@ -8,6 +8,7 @@ uniformity. All but the last form look only at the channels' largest magnitudes.
 times the squared number of steps from 0 to the largest integer, since tensors with negative values
 have half as many. Correlations are Pearson's of the logarithms and Spearman's of the ranks; -1 is a
 perfect predictor. The scale is that of the largest value ("max") or of least error ("mse").
+``--plot`` draws docs/uniformity.svg from the results file instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from quant import FloatNetwork, calibrate, import_onnx
+from quant.charts import MINUS, Scatter, power_axis
 from quant.evaluate import batches, evaluate_tensors, real_input
 from quant.graph import FloatConv
 from quant.ranges import CANDIDATES, tensor_range
@@ -32,6 +34,7 @@ from ref.errors import UserError, run_command
 from .accuracy import NETWORKS, ROOT, data_file
 
 RESULTS = ROOT / "bench" / "results" / "uniformity.json"
+FIGURE = ROOT / "docs" / "uniformity.svg"
 MEASURED = ("kws", "vww", "vww_relu6", "imagenet_128", "imagenet_224")
 SAMPLES = 64
 BITS = (8, 4)
@@ -50,6 +53,15 @@ FORMS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "root mean square of maxima": lambda r, p: np.sqrt((r ** 2).mean()),
     "root mean square of values": lambda r, p: np.sqrt(p.mean()),
 }
+#: The form that `quant.balance.uniformity` is.
+CHOSEN = "root mean square of values"
+STYLE = """<style>
+text { font: 13px system-ui, sans-serif; fill: #5c646c; } .power { font-size: 9px; }
+.grid { stroke: #8885; } .weights { fill: #35748f; fill-opacity: .8; }
+.activations { fill: #c1762b; fill-opacity: .8; }
+@media (prefers-color-scheme: dark) { text { fill: #a0a8b0; } .weights { fill: #5da3c0; }
+.activations { fill: #dd9a55; } }
+</style>"""
 
 
 def forms(largest: np.ndarray, square: np.ndarray) -> dict[str, float]:
@@ -175,11 +187,37 @@ def as_text(tensors: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def draw(stored: dict[str, Any]) -> str:
+    """The figure: relative error over uniformity of all tensors at 8 bits, of least error."""
+    form, error = stored["forms"].index(CHOSEN), stored["errors"].index("8 mse")
+    points = [(kind, numbers[form], errors[error] / (255 if kind == "activations" else 127) ** 2)
+              for _, kind, _, numbers, errors in stored["tensors"]]
+    chart = Scatter(power_axis([value for _, value, _ in points], "uniformity: root mean square "
+                               "over largest magnitude"),
+                    power_axis([value for _, _, value in points], "relative squared error"),
+                    "Relative squared error of 8-bit integers over uniformity")
+    for kind, value, relative_error in points:
+        chart.drawing.dot(chart.x(value), chart.y(relative_error), kind, 4.5)
+    pearson = {one["tensors"]: one["pearson"] for one in stored["correlations"]
+               if one["network"] == "all" and (one["bits"], one["range"]) == (8, "mse")
+               and one["form"] == CHOSEN}
+    for row, (kind, title) in enumerate((("activations", "activations"), ("weights", "weights"))):
+        count = sum(one == kind for one, *_ in points)
+        chart.drawing.dot(700, 30 + 22 * row, kind, 4.5)
+        chart.drawing.text(712, 34 + 22 * row, f"{count} {title}, correlation "
+                           f"{pearson[kind]:.2f}".replace("-", MINUS), "start")
+    return str(chart.svg()).replace(">", f' xmlns="http://www.w3.org/2000/svg">{STYLE}', 1)
+
+
 def main(arguments: list[str]) -> int:
     """Measure and write the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.uniformity", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(MEASURED))
+    parser.add_argument("--plot", action="store_true", help="draw the stored results")
     options = parser.parse_args(arguments)
+    if options.plot:
+        write_atomically(FIGURE, (draw(json.loads(RESULTS.read_text())) + "\n").encode())
+        return 0
     unknown = set(options.networks) - set(NETWORKS)
     if unknown:
         raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")

@@ -207,6 +207,7 @@ class Scatter:
             self.drawing.line(LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick), "grid")
             self.drawing.text(LEFT - 8, self.y(tick) + 4, up.label(tick), "end")
         self.drawing.text((LEFT + WIDTH - RIGHT) / 2, height - 6, across.title)
+        self.drawing.text(LEFT + 8, TOP + 16, up.title, "start")
 
     def x(self, value: float) -> float:
         """The place of a value across."""
