@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from .coarser import Coarser
 from .evaluate import evaluate_layer, evaluate_tensors, reevaluate
 from .graph import PASSING, FloatConv, FloatLayer, FloatNetwork
 from .import_onnx import import_onnx
+from .progress import Tell, untold
 from .twin import Twin
 
 #: Samples whose maps are compared, unless more or fewer are asked for.
@@ -32,12 +33,12 @@ BATCH_VALUES = 1 << 25
 
 def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
             data: Data | str | Path, samples: int | None = None,
-            progress: Callable[[str], None] = lambda stage: None) -> dict[str, Any]:
+            progress: Tell = untold) -> dict[str, Any]:
     """The error of a model, tensor by tensor and layer by layer, in JSON values.
 
     ``network`` is the float network it was made from, ``data`` measures its accuracy (`samples` of
-    it the layers' errors, `SAMPLES` by default); all three may be files. ``progress`` hears the
-    name of each stage. The result holds
+    it the layers' errors, `SAMPLES` by default); all three may be files. ``progress`` hears of the
+    stages "accuracy" and "analyze" (see `quant.progress.Tell`). The result holds
 
     - ``network``, ``preset``, ``settings``, ``calibration_samples`` (null for a model that does not
       know them);
@@ -71,12 +72,13 @@ def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
     network = network if isinstance(network, FloatNetwork) else import_onnx(network)
     data = data if isinstance(data, Data) else load_data(data)
     twin = Twin(model, network)
-    progress("accuracy")
+    progress("accuracy", 0, 1)
     report = {
         "network": model.name, "preset": model.metadata.get("preset"),
         "settings": model.metadata.get("settings"),
         "calibration_samples": model.metadata.get("samples"),
         "accuracy": accuracy_report(model, data, network)}
+    progress("accuracy", 1, 1)
     few = data.head(min(samples or SAMPLES, len(data)))
     entries = _measured(twin, few, progress)
     report |= {"samples": len(few), "bits": list(BITS),
@@ -85,19 +87,22 @@ def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
     return report | {"findings": findings(report)}
 
 
-def _measured(twin: Twin, data: Data, progress: Callable[[str], None]) -> dict[str, _Measured]:
+def _measured(twin: Twin, data: Data, progress: Tell) -> dict[str, _Measured]:
     """What is measured of every layer, by name."""
     real, network = twin.real_input(data), twin.network
     entries = {layer.name: _Measured(layer, twin) for layer in network.layers}
     values = sum(math.prod(shape) for shape in network.shapes().values())
     step = max(1, BATCH_VALUES // values)
-    for start in range(0, len(data), step):
+    batches = range(0, len(data), step)
+    total = len(batches) * len(network.layers)
+    progress("analyze", 0, total)
+    for done, start in enumerate(batches):
         maps = {network.input: real[start:start + step]}
         maps |= dict(evaluate_tensors(network, maps[network.input]))
         integers = run_layers(twin.model, data.x[start:start + step])
-        for index, layer in enumerate(network.layers):
-            progress(f"layer {index + 1} of {len(network.layers)}, {layer.name}")
+        for index, layer in enumerate(network.layers, 1):
             entries[layer.name].add(maps, integers[layer.output])
+            progress("analyze", done * len(network.layers) + index, total)
     return entries
 
 

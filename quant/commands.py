@@ -110,11 +110,10 @@ def _analyze(options: argparse.Namespace) -> int:
     data = load_data(options.data or options.calib)
     data.head(options.samples)                  # a number that cannot be: known before the work
     console = Console()
-    with console.status("quantizing") as status:
+    with progress_bars(console) as tell:
         model = load_model(options.network) if quantized else quantize(
-            network, options.calib, settings_of(options))
-        report = analyze(model, network, data, options.samples,
-                         lambda stage: status.update(f"analyzing: {stage}"))
+            network, options.calib, settings_of(options), tell)
+        report = analyze(model, network, data, options.samples, tell)
     print_analysis(report, console)
     if options.output is not None:
         folder = Path(options.output)

@@ -51,6 +51,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values nothing is defined for with `UserError`."""
+        if isinstance(self.transfer, list):             # as JSON has it in a model's metadata
+            object.__setattr__(self, "transfer", tuple(self.transfer))
         for kind in ("weight", "activation"):
             bits = getattr(self, f"{kind}_bits")
             if type(bits) is not int or not 2 <= bits <= 8:

@@ -136,6 +136,14 @@ def test_batches_do_not_matter(setting, monkeypatch):
         assert one["range"] == other["range"]
 
 
+def test_progress(setting):
+    network, data, model = setting
+    heard = []
+    analyze(model, network, data, progress=lambda *told: heard.append(told))
+    assert heard[:3] == [("accuracy", 0, 1), ("accuracy", 1, 1), ("analyze", 0, 7)]
+    assert heard[3:] == [("analyze", done, 7) for done in range(1, 8)]
+
+
 def test_findings(setting):
     network, data, model = setting
     report = analyze(model, network, data)

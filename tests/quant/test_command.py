@@ -10,10 +10,12 @@ import onnx
 import pytest
 
 from quant import PRESETS, Settings, with_settings
+from quant import quantize as python_quantize
 from quant.__main__ import main
 from quant.flags import add_flags
 from ref import load_model, logits
 from ref.errors import run_command
+from ref.file import save_model
 from ref.ops import conv2d
 from ref.oracles import run_integer_onnx
 from tests.quant.graphs import Graph
@@ -77,8 +79,12 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder, capsys, options, e
     (["--transfer", "0.2,1,0.3"], [0.2, 1, 0.3]), (["--transfer", "search"], "search")])
 def test_weight_scale_and_transfer(folder, extra, transfer):
     assert quantize(folder, "--weight-scale", "tensor", *extra) == 0
-    settings = load_model(folder / "small.q.npz").metadata["settings"]
+    model = load_model(folder / "small.q.npz")
+    settings = model.metadata["settings"]
     assert settings["weight_scale"] == "tensor" and settings["transfer"] == transfer
+    again = python_quantize(folder / "small.onnx", folder / "calib.npz", Settings(**settings))
+    save_model(again, folder / "again.q.npz")
+    assert (folder / "again.q.npz").read_bytes() == (folder / "small.q.npz").read_bytes()
 
 
 @pytest.mark.parametrize(("extra", "sentence"), [
