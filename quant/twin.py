@@ -93,12 +93,17 @@ class Twin:
             if isinstance(layer, Conv2d | AveragePool2d | Add) and (
                     tensors is None or layer.output in tensors):
                 rule = layer if isinstance(layer, Add) else layer.requantization
-                rules[layer.output] = (self.model.tensors[layer.output].scale, rule.lo, rule.hi)
+                rules[layer.output] = (rule.code, self.model.tensors[layer.output].scale, rule.lo,
+                                       rule.hi)
 
         def rounding(name: str, value: np.ndarray) -> np.ndarray:
             if name not in rules:
                 return value
-            scale, lo, hi = (part.reshape(-1, 1, 1).astype(value.dtype) for part in rules[name])
+            code, *parts = rules[name]
+            scale, lo, hi = (part.reshape(-1, 1, 1).astype(value.dtype) for part in parts)
+            if code is not None:
+                halves = np.clip(np.floor(2 * value / scale), 2 * lo, 2 * hi).astype(np.int64)
+                return (code.bytes[halves] * scale).astype(value.dtype)
             return np.clip(np.floor(value / scale + 0.5), lo, hi) * scale
 
         return rounding

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quant import Settings, quantize
+from quant import PRESETS, Settings, quantize
 from quant.__main__ import main
 from quant.accuracy import accuracy_report
 from quant.evaluate import evaluate, evaluate_tensors, real_input
@@ -23,7 +23,8 @@ from tests.quant.networks import depthwise_graph, depthwise_network, image_data
 from tests.quant.test_branches import join
 
 SETTINGS = [Settings(), Settings(weight_bits=4, rounding="greedy"), Settings(transfer=1.0),
-            Settings(weight_scale="tensor", transfer="search"), Settings(activation_bits=6)]
+            Settings(weight_scale="tensor", transfer="search"), Settings(activation_bits=6),
+            Settings(activation_bits=4, activation_code="ausn"), PRESETS["ausn5"]]
 
 
 def branched_network(tmp_path):
