@@ -47,7 +47,7 @@ from .graph import (
 )
 from .greedy import Moments
 from .presets import Settings
-from .weights import WeightCode, round_weights, weight_codes, weight_steps
+from .weights import WIDE_LOSS, WeightCode, round_weights, weight_codes, weight_steps
 
 #: A channel whose products never move its result by this share of an output step is constant: its
 #: weights become 0 and its accumulator step this share squared, which is all its bias needs.
@@ -230,8 +230,8 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
     """The code of the rows of ``weight`` (O, K), and the accumulator step of each, (O,).
 
     ``weight`` holds the input's steps. Of the codes that the settings allow the one that loses
-    least is taken. With one weight step per layer a depthwise layer's rows keep their input
-    channel's own step.
+    least is taken, integers wider than a byte only at less than `WIDE_LOSS` of the others. With one
+    weight step per layer a depthwise layer's rows keep their input channel's own step.
     """
     gain = np.ones((len(weight), 1))
     if settings.weight_scale == "tensor":
@@ -240,7 +240,8 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
             gain = np.full_like(gain, gain.mean())
         weight, energy = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
     found = [(code, *weight_steps(weight, code, energy)) for code in weight_codes(settings)]
-    code, step, _ = min(found, key=lambda one: one[2])
+    code, step, _ = min(found, key=lambda one: one[2] / (
+        WIDE_LOSS if one[0].dtype.itemsize > 1 else 1.0))
     return code, step * gain[:, 0]
 
 

@@ -12,8 +12,18 @@ from quant.evaluate import evaluate, evaluate_tensors, real_input
 from quant.graph import FloatConv
 from quant.ranges import FLOOR
 from quant.weight_errors import weight_errors
-from quant.weights import LinearCode, round_weights, weight_codes, weight_steps
-from ref import AusnCode, Conv2d, MaxPool2d, Requantization, UserError, Window, logits, run_layers
+from quant.weights import WIDE_LOSS, LinearCode, round_weights, weight_codes, weight_steps
+from ref import (
+    AusnCode,
+    Conv2d,
+    Data,
+    MaxPool2d,
+    Requantization,
+    UserError,
+    Window,
+    logits,
+    run_layers,
+)
 from ref.onnx_integer import integer_onnx
 from ref.oracles import EXECUTORS, run_integer_onnx
 from tests.quant.graphs import Graph
@@ -200,3 +210,22 @@ def test_codes_of_activations_are_bytes():
 def test_bad_activation_settings(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         Settings(**changes)
+
+
+@pytest.mark.parametrize(("octaves", "expected"), [(0, np.int8), (4, np.int8), (6, np.int16)])
+def test_integers_wider_than_a_byte_only_where_they_halve_the_loss(tmp_path, octaves, expected):
+    """Large inputs meet small weights, which count as much as the large ones."""
+    random = np.random.default_rng(0)
+    size = 2.0 ** (octaves * random.uniform(-1, 0, 64))
+    weight = random.normal(size=(64, 40)) / size[:, None]
+    x = random.integers(0, 256, (50, 64)) * size
+    graph = Graph(("N", 64)).add("Gemm", weight, np.zeros(40))
+    data = Data(x.astype(np.uint8), None, np.array(1.0), np.array(0.0))
+    settings = dataclasses.replace(AUSN5, weight_scale="tensor", rounding="nearest")
+    layer, = quantize(graph.save(tmp_path), data, settings).layers
+    energy = np.tile((data.x.astype(float) ** 2).mean(axis=0), 40)[None]
+    losses = [weight_steps(weight.T.reshape(1, -1), code, energy)[1]
+              for code in weight_codes(AUSN5)]
+    assert layer.weight.dtype == expected
+    assert (losses[1] < WIDE_LOSS * losses[0]) == (expected == np.int16)
+    assert octaves != 4 or losses[1] < losses[0]
