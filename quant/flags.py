@@ -58,8 +58,7 @@ FLAGS: dict[str, dict[str, Any]] = {
                            "those that make them, 0..1, or search (default: 0.2; search with "
                            "--weight-scale tensor)"},
     "--rounding": {"choices": ROUNDINGS,
-                   "help": "of weights: nearest, or greedily on the calibration data (default: "
-                           "greedy at 6 bits and below)"},
+                   "help": "of weights: greedily on the calibration data (default), or nearest"},
     "--input-bits": {"type": int, "metavar": "BITS",
                      "help": "bits of wide input data, 8..15 (default: 8); more than 8 travel as "
                              "two 8-bit planes into the first convolution"},

@@ -82,11 +82,13 @@ def traced_input(network: FloatNetwork, data: Data, rule: Input, tensor: Tensor
                  ) -> tuple[np.ndarray, np.ndarray]:
     """The real input (N, C, H, W) of the layers of a ``network`` of one plane, and its integers.
 
-    Of two planes the high one's real values are those of its integers, the low one's all the rest.
+    It is what the integers stand for: the range that a wide input was given loses what the
+    network's result does not depend on, and no layer's weights should try to win it back. Of two
+    planes the high one's real values are those of its integers, the low one's all the rest.
     """
-    real = (real_input(network, data) * network.input_gain.reshape(-1, 1, 1)
-            + network.input_offset.reshape(-1, 1, 1))
     integer = quantize_input(Model("input", rule, {tensor.name: tensor}, ()), data.x)
+    real = (_dequantized(rule, integer) * network.input_gain.reshape(-1, 1, 1)
+            + network.input_offset.reshape(-1, 1, 1))
     if rule.low_bits:
         step, zero = (values[::2].reshape(-1, 1, 1) for values in input_steps(network, rule))
         high = (integer[:, ::2] - zero) * step

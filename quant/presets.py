@@ -30,7 +30,7 @@ class Settings:
 
     ``overrides`` are {regular expression: {setting: value}} of `VARYING` settings, and hold for
     the layers whose whole name the expression matches. All that match count; where two name the
-    same setting the last wins; what follows from a setting follows here too (see `with_settings`).
+    same setting the last wins.
     ``activation_bits`` are those of a layer's result.
     """
 
@@ -43,7 +43,7 @@ class Settings:
     activation_code: str = "linear"         # one of CODES, for maps without a sign
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
-    rounding: str = "nearest"               # one of ROUNDINGS (see greedy.py)
+    rounding: str = "greedy"                # one of ROUNDINGS (see greedy.py)
     input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
     accumulator_bits: int = 24              # 16..32, proved for every layer (see accumulators.py)
     wider_accumulators: bool = False        # where that cannot be: wider (True) or an error
@@ -99,11 +99,11 @@ class Settings:
 
     def of(self, layer: str) -> Settings:
         """The settings of the layer of that name: these, with the overrides that match it."""
-        changes: dict[str, int | str] = {}
+        changes: dict[str, Any] = {}
         for pattern, values in self.overrides.items():
             if re.fullmatch(pattern, layer):
                 changes |= values
-        return with_settings(replace(self, overrides={}), **changes)
+        return replace(self, overrides={}, **changes)
 
     def _check_override(self, pattern: str, changes: dict[str, Any]) -> None:
         """Refuse a pattern or setting that nothing is defined for with `UserError`."""
@@ -123,22 +123,9 @@ class Settings:
             raise UserError(f"the override {pattern!r}: {error}") from None
 
 
-#: Greedy rounding from this many weight bits down: at 8 bits nearest rounding is as good or better.
-GREEDY_BITS = 6
-#: The same for accumulators that leave 8-bit weights with fewer levels.
-GREEDY_ACCUMULATOR_BITS = 18
-
-
-def _rounding(weight_bits: int, accumulator_bits: int = Settings.accumulator_bits) -> str:
-    """How weights of so many bits are rounded unless the user says."""
-    few = weight_bits <= GREEDY_BITS or accumulator_bits <= GREEDY_ACCUMULATOR_BITS
-    return "greedy" if few else "nearest"
-
-
-PRESETS = {f"w{bits}a8": Settings(weight_bits=bits, rounding=_rounding(bits))
-           for bits in (8, 6, 5, 4)} | {
-    "w4a4": Settings(weight_bits=4, activation_bits=4, rounding=_rounding(4)),
-    "ausn5": Settings(weight_bits=5, weight_code="ausn", rounding=_rounding(5))}
+PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6, 5, 4)} | {
+    "w4a4": Settings(weight_bits=4, activation_bits=4),
+    "ausn5": Settings(weight_bits=5, weight_code="ausn")}
 
 
 def find_preset(name: str) -> Settings:
@@ -151,17 +138,9 @@ def find_preset(name: str) -> Settings:
 def with_settings(settings: Settings, **given: Any) -> Settings:
     """The settings with the fields ``given``, and what follows from them unless given too.
 
-    ``weight_bits`` of `GREEDY_BITS` or fewer round greedily, and so do all with
-    ``accumulator_bits`` of `GREEDY_ACCUMULATOR_BITS` or fewer; others to the nearest. A
-    ``weight_scale`` per layer ("tensor") gets the search of the transfer, which it needs: measured
-    on MobileNetV1-0.25-128 at 8 bits, of 44.33 % float: t = 0 15.00, t = 0.2 36.67, search 45.00.
-    A scale per channel keeps its exponent (search 44.00, t = 0.2 43.33, but 1.7 dB more noise).
+    A ``weight_scale`` per layer ("tensor") gets the search of the transfer, which it needs:
+    measured on MobileNetV1-0.25-128 at 8 bits, of 44.33 % float: t = 0 15.00, t = 0.2 36.67, search
+    45.00. A scale per channel keeps its exponent (search 44.00, t = 0.2 43.33).
     """
-    follows: dict[str, Any] = {}
-    if given.get("weight_scale") == "tensor":
-        follows["transfer"] = "search"
-    if "weight_bits" in given or "accumulator_bits" in given:
-        follows["rounding"] = _rounding(
-            *(given.get(name, getattr(settings, name))
-              for name in ("weight_bits", "accumulator_bits")))
+    follows = {"transfer": "search"} if given.get("weight_scale") == "tensor" else {}
     return replace(settings, **follows | given)

@@ -50,29 +50,20 @@ class Trace:
         pad = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi)
         integer = self._windows(layer, self.integer[layer.input], pad)
         real = self._windows(layer, self.real[layer.input], np.zeros(len(pad)))
-        real /= source.step.astype(np.float32)[:, None]
+        real = real / source.step[:, None]
         samples, channels = integer.shape[:2]
         count = layer.groups if not layer.channelwise else channels
-        # (groups, samples, weights of a row)
-        integer, real = (part.reshape(samples, count, -1).transpose(1, 0, 2)
-                         for part in (integer, real))
-        means = [part.mean(axis=1, dtype=np.float64) for part in (integer, real)]
-        for part, mean in zip((integer, real), means, strict=True):
-            part -= mean.astype(np.float32)[:, None]
-        own, cross = (part.transpose(0, 2, 1) @ integer for part in (integer, real))
-        return Moments(own.astype(np.float64) / samples, cross.astype(np.float64) / samples,
-                       means[0], means[1], samples)
+        return Moments.of(*(part.reshape(samples, count, -1).transpose(1, 0, 2)
+                            for part in (integer, real)))
 
     def _windows(self, layer: FloatConv, maps: np.ndarray, pad: np.ndarray) -> np.ndarray:
-        """What `POSITIONS` windows hold, float32 (positions, channels, taps)."""
+        """What `POSITIONS` windows hold, float64 (positions, channels, taps)."""
         top, left, bottom, right = layer.window.pads
         samples, channels, height, width = maps.shape
-        padded = maps
-        if any(layer.window.pads):
-            padded = np.empty((samples, channels, height + top + bottom, width + left + right),
-                              maps.dtype)
-            padded[:] = pad[:, None, None]
-            padded[:, :, top:top + height, left:left + width] = maps
+        padded = np.empty((samples, channels, height + top + bottom, width + left + right),
+                          maps.dtype)
+        padded[:] = pad[:, None, None]
+        padded[:, :, top:top + height, left:left + width] = maps
         rows, columns = layer.window.output_size(height, width)
         total = samples * rows * columns
         chosen = np.arange(total) if total <= POSITIONS else np.sort(
@@ -81,7 +72,7 @@ class Trace:
         down, across = layer.window.stride
         taps = [padded[sample, :, row * down + y, column * across + x]
                 for y in range(layer.window.kernel[0]) for x in range(layer.window.kernel[1])]
-        return np.stack(taps, axis=2).astype(np.float32, copy=False)
+        return np.stack(taps, axis=2).astype(np.float64)
 
     def _batches(self) -> list[tuple[int, int]]:
         """Ranges of samples small enough for memory."""

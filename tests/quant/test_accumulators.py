@@ -134,8 +134,9 @@ def test_layer_that_cannot_fit_is_refused_by_name(tmp_path):
 
 def test_wider_accumulators_are_as_narrow_as_the_layer_allows_and_reported(tmp_path):
     path, data = wide_network(tmp_path)
-    plain = quantize(path, data)
-    model = quantize(path, data, Settings(accumulator_bits=16, wider_accumulators=True))
+    plain = quantize(path, data, Settings(rounding="nearest"))
+    model = quantize(path, data, Settings(rounding="nearest", accumulator_bits=16,
+                                          wider_accumulators=True))
     bits = {layer.name: layer.proof.bits for layer in plain.layers}
     assert model.metadata["wider_accumulators"] == {"gemm2": bits["gemm2"]}
     assert bits["gemm2"] > 20 and np.array_equal(model.layers[1].weight, plain.layers[1].weight)

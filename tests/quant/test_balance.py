@@ -180,7 +180,8 @@ def test_report_of_the_balance(tmp_path):
 
 def test_weights_of_a_layer_share_one_step(tmp_path):
     network, data = depthwise_network(tmp_path, cap=None), image_data()
-    model = quantize(network, data, Settings(weight_scale="tensor", transfer=0.0))
+    model = quantize(network, data, Settings(weight_scale="tensor", transfer=0.0,
+                                             rounding="nearest"))
     for layer, real in zip(model.layers, network.layers, strict=True):
         if not isinstance(layer, Conv2d):
             continue

@@ -20,18 +20,17 @@ from tests.quant.networks import depthwise_network, image_data
 def test_last_matching_override_of_each_setting_wins():
     settings = Settings(overrides={
         "conv.*": {"weight_bits": 6, "activation_bits": 5}, "conv1": {"weight_bits": 3},
-        ".*2": {"rounding": "greedy"}})
+        ".*2": {"rounding": "nearest"}})
     found = {name: settings.of(name) for name in ("conv1", "conv12", "other", "xconv1")}
     assert (found["conv1"].weight_bits, found["conv1"].activation_bits) == (3, 5)
-    assert (found["conv12"].weight_bits, found["conv12"].rounding) == (6, "greedy")
-    assert found["conv1"].rounding == "greedy"                  # follows from the width
+    assert (found["conv12"].weight_bits, found["conv12"].rounding) == (6, "nearest")
     assert found["other"] == found["xconv1"] == Settings()      # the whole name must match
 
 
 def test_layers_have_the_widths_asked_for(tmp_path):
     network, data = depthwise_network(tmp_path), image_data()
     settings = Settings(overrides={"conv[0-9]": {"weight_bits": 5, "activation_bits": 6},
-                                   "conv3": {"weight_bits": 3, "rounding": "greedy"}})
+                                   "conv3": {"weight_bits": 3, "rounding": "nearest"}})
     model = quantize(network, data, settings)
     widths = {layer.name: (layer.weight_bits, model.tensors[layer.output].bits)
               for layer in model.layers if isinstance(layer, Conv2d)}
@@ -48,7 +47,8 @@ def test_layers_have_the_widths_asked_for(tmp_path):
 
 def test_rounding_of_one_layer_changes_that_layer_only(tmp_path):
     network, data = depthwise_network(tmp_path), image_data()
-    plain, mixed = (quantize(network, data, Settings(weight_bits=4, overrides=overrides))
+    plain, mixed = (quantize(network, data, Settings(weight_bits=4, rounding="nearest",
+                                                   overrides=overrides))
                     for overrides in ({}, {"conv5": {"rounding": "greedy"}}))
     changed = [layer.name for layer, other in zip(mixed.layers, plain.layers, strict=True)
                if isinstance(layer, Conv2d) and not np.array_equal(layer.weight, other.weight)]

@@ -196,7 +196,8 @@ def test_bias_correction_removes_a_mean_error(tmp_path):
     real = evaluate(network, real_input(network, data))[:, :, 0, 0]
     error = {}
     for correct in (False, True):
-        model = quantize(network, data, Settings(weight_bits=4, bias_correction=correct))
+        model = quantize(network, data, Settings(weight_bits=4, rounding="nearest",
+                                                  bias_correction=correct))
         error[correct] = np.abs(
             (logits(model, data.x) * model.output_tensor.scale - real).mean(axis=0)).mean()
     assert error[True] < 0.7 * error[False]

@@ -107,7 +107,7 @@ def test_gained_lost_and_changed(tmp_path):
     labels = evaluate(network, real_input(network, data)).reshape(200, -1).argmax(axis=1)
     labels[:50] = (labels[:50] + 1) % 5             # the float network gets these wrong
     data = replace(data, y=labels)
-    model = quantize(network, data, Settings(weight_bits=3))
+    model = quantize(network, data, Settings(weight_bits=3, rounding="nearest"))
     report = accuracy_report(model, data, network)
     rows = report["rows"]
     assert report["samples"] == 200 and report["metric"] == "top-1"
