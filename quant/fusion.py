@@ -112,13 +112,14 @@ class Fusion(Walk):
         self.set(view=view)
 
     def clip(self, node: NodeProto) -> None:
-        """Relu and Clip(0, cap)."""
+        """Relu, Clip(0, cap), and Max and Min with one number; no lower limit where it is 0."""
         low, high = 0.0, math.inf
-        if node.op_type == "Clip":
-            low, high = (self._limit(node, index, default)
-                         for index, default in ((1, -math.inf), (2, math.inf)))
+        if node.op_type != "Relu":
+            low, high = self._limits(node)
             if low == -math.inf and high == math.inf:
                 return
+            if low < 0 and self.non_negative(self.now.tensor):
+                low = 0.0
             if low != 0 or not high > 0:
                 raise UserError(f"{where(node)} clips to {low:g}..{high:g}; only a lower limit of "
                                 "0 and a positive upper limit are supported")
@@ -151,10 +152,24 @@ class Fusion(Walk):
         else:
             self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
 
+    def _limits(self, node: NodeProto) -> tuple[float, float]:
+        """The lower and the upper limit of Clip, Max or Min, infinite where one is left out."""
+        if node.op_type == "Clip":
+            return self._limit(node, 1, -math.inf), self._limit(node, 2, math.inf)
+        limits = [self._limit(node, index, 0.0) for index, name in enumerate(node.input)
+                  if name in self.constants]
+        if node.op_type == "Max":
+            return max(limits, default=-math.inf), math.inf
+        return -math.inf, min(limits, default=math.inf)
+
     def _limit(self, node: NodeProto, index: int, default: float) -> float:
-        """A limit of Clip, infinite where it is left out."""
+        """A limit of Clip, Max or Min: one number."""
         name = node.input[index] if index < len(node.input) else ""
         if name and name not in self.constants:
             raise UserError(f"{where(node)} takes its limit {name!r} from data; export the network "
                             "with fixed limits")
-        return float(np.asarray(self.constants[name]).item()) if name else default
+        values = np.unique(self.constants[name]) if name else np.array([default])
+        if len(values) != 1:
+            raise UserError(f"{where(node)} has {len(values)} different limits; only one number "
+                            "for all values is supported")
+        return float(values[0])

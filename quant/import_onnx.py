@@ -7,6 +7,7 @@ which layer's map each ONNX tensor is.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -182,22 +183,37 @@ class _Import(Fusion):
         shape, order = self.map_shape(node)
         self._pool(node, kind, Window(shape[1:]), order)
 
-    def reduce_mean(self, node: NodeProto) -> None:
-        """ReduceMean over rows and columns, in whatever layout they are."""
+    def reduce(self, node: NodeProto) -> None:
+        """ReduceMean and ReduceMax over rows, columns or both, in whatever layout they are."""
         values, view, given = attributes(node), self.now.view, axes_of(node, self.constants)
+        kind = FloatAveragePool if node.op_type == "ReduceMean" else FloatMaxPool
         axes = [axis % view.ndim for axis in (range(view.ndim) if given is None else given)]
         kept = [axis for axis in range(view.ndim) if axis not in axes]
-        size = math.prod(self.now.shape[1:])
-        channel = view.transpose(kept + axes) // size
-        channel = channel.reshape(*[view.shape[axis] for axis in kept], -1)
-        if channel.shape[-1] != size or 0 in axes \
-                or not (channel == channel[..., :1]).all():
-            raise UserError(f"{where(node)} takes a mean over axes {axes}; only a mean over rows "
-                            "and columns is supported")
-        result = channel[..., 0]
+        channels, height, width = self.now.shape
+        joined = view.transpose(kept + axes).reshape(*[view.shape[axis] for axis in kept], -1)
+        channel, row, column = np.unravel_index(joined, self.now.shape)
+        for kernel in ((height, width), (1, width), (height, 1)):
+            shape = (channels, height // kernel[0], width // kernel[1])
+            place = np.ravel_multi_index((channel, row // kernel[0], column // kernel[1]), shape)
+            if 0 not in axes and joined.shape[-1] == math.prod(kernel) \
+                    and (place == place[..., :1]).all():
+                break
+        else:
+            raise UserError(f"{where(node)} reduces axes {axes}; only rows and columns can be "
+                            "reduced")
+        result = place[..., 0]
         if values.get("keepdims", 1):
             result = np.expand_dims(result, tuple(axes))
-        self._pool(node, FloatAveragePool, self.window_of_map(), None)
+        index = self.open_layer()
+        last = None if index is None else self.layers[index]
+        if index is not None and isinstance(last, kind) and (
+                last.window == Window(last.window.kernel)
+                and all(1 in sizes for sizes in zip(kernel, last.window.kernel, strict=True))):
+            both = (kernel[0] * last.window.kernel[0], kernel[1] * last.window.kernel[1])
+            self.change_layer(index, replace(last, output=node.output[0], window=Window(both)))
+            self.set(shape=shape)
+        else:
+            self._pool(node, kind, Window(kernel), None)
         self.set(view=result)
 
     def _pool(self, node: NodeProto, kind: type[FloatWindowed], window: Window,
@@ -229,6 +245,7 @@ HANDLERS = {
     "Conv": _Import.convolution, "Div": _Import.arithmetic, "Gemm": _Import.gemm,
     "GlobalAveragePool": _Import.global_pool, "GlobalMaxPool": _Import.global_pool,
     "LeakyRelu": _Import.leaky, "MatMul": _Import.matmul, "MaxPool": _Import.pool,
-    "Mul": _Import.arithmetic, "Pad": _Import.pad, "ReduceMean": _Import.reduce_mean,
-    "Relu": _Import.clip, "Sub": _Import.arithmetic,
+    "Max": _Import.clip, "Min": _Import.clip,
+    "Mul": _Import.arithmetic, "Pad": _Import.pad, "ReduceMax": _Import.reduce,
+    "ReduceMean": _Import.reduce, "Relu": _Import.clip, "Sub": _Import.arithmetic,
 }

@@ -20,8 +20,24 @@ OLDEST_OPSET = 11
 OPERATORS = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Dropout",
     "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LogSoftmax",
-    "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Slice", "Softmax",
-    "SpaceToDepth", "Squeeze", "Sub", "Transpose", "Unsqueeze"})
+    "MatMul", "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Reshape",
+    "Slice", "Softmax", "SpaceToDepth", "Squeeze", "Sub", "Transpose", "Unsqueeze"})
+_ACTIVATION = ("train with ReLU, ReLU6 or leaky ReLU in its place, or, at the end of the network, "
+               "cut it off and leave it to the host")
+_STATE = "cut the network before it, since only networks without state are supported"
+_NORMALIZATION = "train with BatchNormalization in its place, which fuses into convolutions"
+_UPSAMPLING = "end the network before it and enlarge its map on the host"
+#: What to do instead, where a list of the supported operators is no help.
+REMEDIES = {
+    **dict.fromkeys(("Celu", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu",
+                     "Sigmoid", "Softplus", "Swish", "Tanh"), _ACTIVATION),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _STATE),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"),
+                    _NORMALIZATION),
+    **dict.fromkeys(("ConvTranspose", "DepthToSpace", "Resize", "Upsample"), _UPSAMPLING),
+    "NonMaxSuppression": "cut the network before it and select boxes on the host",
+    "PRelu": "train with LeakyRelu, which has one slope for all channels",
+}
 #: Those that may take more than one input from data.
 JOINING = ("Add", "Concat")
 #: Operators that give other results each time; they are no constants even without inputs.
@@ -179,12 +195,13 @@ def _check_domain(node: NodeProto) -> None:
 
 def _check_operators(nodes: list[NodeProto]) -> None:
     """Refuse operators that act on data and are not in `OPERATORS`, all in one sentence."""
-    refused = [where(node) for node in nodes if node.op_type not in OPERATORS]
+    refused = [node for node in nodes if node.op_type not in OPERATORS]
     if refused:
-        what = ("is an unsupported operator; replace it" if len(refused) == 1
-                else "are unsupported operators; replace them")
-        raise UserError(f"{', '.join(refused)} {what} by supported ones "
-                        f"({', '.join(sorted(OPERATORS))}) or cut the network there")
+        what = "is an unsupported operator" if len(refused) == 1 else "are unsupported operators"
+        general = (f"replace {'it' if len(refused) == 1 else 'them'} by supported ones "
+                   f"({', '.join(sorted(OPERATORS))}) or cut the network there")
+        remedies = dict.fromkeys(REMEDIES.get(node.op_type, general) for node in refused)
+        raise UserError(f"{', '.join(map(where, refused))} {what}; {'; '.join(remedies)}")
 
 
 def _needed(nodes: list[NodeProto], output: str) -> list[NodeProto]:
@@ -204,6 +221,9 @@ def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, t
         values = attributes(node)
         shape = shapes[node.input[0]][values.get("start", 0):values.get("end")]
         constants[node.output[0]] = np.array(shape, np.int64)
+        return True
+    if node.op_type == "CastLike" and node.input[0] in constants:
+        constants[node.output[0]] = np.asarray(constants[node.input[0]], np.float32)
         return True
     if node.op_type in RANDOM or any(name and name not in constants for name in node.input):
         return False

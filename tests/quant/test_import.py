@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from quant import import_onnx
 from quant.evaluate import evaluate
@@ -83,12 +83,74 @@ def test_convolution_windows(tmp_path, data):
     ("GlobalMaxPool", {}, FloatMaxPool),
     ("ReduceMean", {"axes": [2, 3], "keepdims": 0}, FloatAveragePool),
     ("ReduceMean", {"axes": [-1, -2], "keepdims": 1}, FloatAveragePool),
+    ("ReduceMax", {"axes": [2, 3], "keepdims": 1}, FloatMaxPool),
 ])
 def test_pools(tmp_path, op, attributes, kind):
     ceil_fits = op == "AveragePool" and "ceil_mode" in attributes
     graph = Graph(("N", 3, 9, 6 if ceil_fits else 7))
     network = check(graph.conv(4, 3).add(op, **attributes), tmp_path)
     assert isinstance(network.layers[1], kind)
+
+
+@pytest.mark.parametrize(("first", "second", "keepdims"), [(3, 2, 0), (2, 2, 0), (2, 3, 1),
+                                                           (-1, -2, 1)])
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax"])
+def test_reductions_one_after_the_other_are_one_pool(tmp_path, op, first, second, keepdims):
+    """x.mean(3).mean(2), as in MobileNetV2: an integer mean is rounded only once."""
+    graph = Graph(("N", 3, 5, 4)).conv(4, 3).add(op, axes=[first], keepdims=keepdims)
+    network = check(graph.add(op, axes=[second], keepdims=keepdims), tmp_path)
+    assert [layer.window.kernel for layer in network.layers] == [(1, 1), (5, 4)]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("axis", "kernel"), [(2, (5, 1)), (3, (1, 4))])
+def test_mean_over_rows_or_columns_alone(tmp_path, axis, kernel, transposed):
+    graph = Graph(("N", 3, 5, 4)).conv(4, 3)
+    if transposed:
+        graph.add("Transpose", perm=[0, 2, 3, 1])
+        graph.add("ReduceMean", axes=[axis - 1]).add("Transpose", perm=[0, 3, 1, 2])
+    else:
+        graph.add("ReduceMean", axes=[axis])
+    network = check(graph.conv(3, 4), tmp_path)
+    assert network.layers[1].window.kernel == kernel
+
+
+def test_a_mean_that_is_read_twice_stays(tmp_path):
+    graph = Graph(("N", 3, 5, 4)).conv(4, 3).add("ReduceMean", axes=[3])
+    rows = graph.last
+    graph.add("ReduceMean", axes=[2])
+    graph.nodes.append(helper.make_node("Concat", [graph.last, graph.last], ["pair"], axis=1))
+    graph.last = rows
+    graph.conv(8, 4, (5, 1))
+    graph.nodes.append(helper.make_node("Add", ["pair", graph.last], ["sum"]))
+    graph.last = "sum"
+    network = check(graph, tmp_path)
+    assert [layer.window.kernel for layer in network.layers
+            if isinstance(layer, FloatAveragePool)] == [(1, 4), (5, 1)]
+
+
+def test_limits_as_maximum_and_minimum(tmp_path):
+    """torch.clamp(x, min=0) and what PyTorch's newer exporter makes of other clamps."""
+    graph = Graph(("N", 3, 5, 4)).conv(4, 3).add("Max", 0.0).conv(4, 4).add("Max", [0.0])
+    graph.add("Min", 2.0).conv(4, 4).add("Relu").add("Clip", None, 3.0).conv(4, 4).add("Max")
+    network = check(graph, tmp_path)
+    assert [layer.activation for layer in network.layers] == ["relu", 2.0, 3.0, None]
+
+
+def test_constants_that_take_their_type_from_data(tmp_path):
+    """CastLike and Expand of constants, as PyTorch's newer exporter writes without optimizing."""
+    graph = Graph(("N", 3, 5, 4), opset=18)
+    for name, value in (("zero", np.zeros(1)), ("shape", np.array([4])), ("six", np.array(6.0))):
+        graph.nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(
+            value)))
+    for name in ("zero", "six"):
+        graph.nodes.append(helper.make_node("CastLike", [name, "input"], [f"{name}_cast"]))
+    graph.nodes.append(helper.make_node("Expand", ["zero_cast", "shape"], ["bias"]))
+    graph.conv(4, 3, bias=False)
+    graph.nodes[-1].input.append("bias")
+    graph.add("Relu").add("Min")
+    graph.nodes[-1].input.append("six_cast")
+    assert check(graph, tmp_path).layers[0].activation == 6.0
 
 
 def test_reduce_mean_with_axes_as_input(tmp_path):

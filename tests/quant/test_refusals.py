@@ -17,8 +17,8 @@ def start(channels=4):
 
 
 REFUSED = {
-    "operator": (lambda: start().add("Tanh"),
-                 r"Tanh 'tanh1' is an unsupported operator; replace it by supported ones \(.*\) or "
+    "operator": (lambda: start().add("Sin"),
+                 r"Sin 'sin1' is an unsupported operator; replace it by supported ones \(.*\) or "
                  r"cut the network there"),
     "domain": (lambda: start().add("Relu", domain="com.microsoft"),
                r"Relu 'relu1' is of domain 'com.microsoft', outside the standard operators; export "
@@ -39,8 +39,13 @@ REFUSED = {
                  r"15 rows and columns are supported"),
     "transposed convolution": (
         lambda: start().add("ConvTranspose", np.ones((4, 2, 2, 2))),
-        r"ConvTranspose 'convtranspose1' is an unsupported operator; replace it by supported ones "
-        r"\(.*\) or cut the network there"),
+        r"ConvTranspose 'convtranspose1' is an unsupported operator; end the network before it and "
+        r"enlarge its map on the host"),
+    "unsupported activations": (
+        lambda: start().add("HardSwish").conv(4, 4).add("HardSwish"),
+        r"HardSwish 'hardswish1', HardSwish 'hardswish3' are unsupported operators; train with "
+        r"ReLU, ReLU6 or leaky ReLU in its place, or, at the end of the network, cut it off and "
+        r"leave it to the host"),
     "part of a map": (
         lambda: start().add("Slice", np.array([0]), np.array([2]), np.array([1])).conv(3, 2),
         r"Conv 'conv2' reads a part of a map \(Slice\); only slices that a Concat joins to "
@@ -93,8 +98,17 @@ REFUSED = {
                     r"Reshape 'reshape1' mixes the batch with other axes; keep the batch as the "
                     r"first axis"),
     "mean over channels": (lambda: start().add("ReduceMean", axes=[1]),
-                           r"ReduceMean 'reducemean1' takes a mean over axes \[1\]; only a mean "
-                           r"over rows and columns is supported"),
+                           r"ReduceMean 'reducemean1' reduces axes \[1\]; only rows and columns "
+                           r"can be reduced"),
+    "mean over everything": (lambda: start().add("ReduceMean", axes=[1, 2, 3]),
+                             r"ReduceMean 'reducemean1' reduces axes \[1, 2, 3\]; only rows and "
+                             r"columns can be reduced"),
+    "several limits": (lambda: start().add("Max", np.arange(4.0).reshape(1, 4, 1, 1)),
+                       r"Max 'max1' has 4 different limits; only one number for all values is "
+                       r"supported"),
+    "lower limit": (lambda: start().add("Min", 6.0),
+                    r"Min 'min1' clips to -inf\.\.6; only a lower limit of 0 and a positive upper "
+                    r"limit are supported"),
     "no layers": (lambda: Graph(("N", 3, 8, 8)).add("Identity"),
                   r"the network 'small' has no layers; give one with at least one convolution or "
                   r"fully connected layer"),
