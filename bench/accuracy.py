@@ -1,6 +1,7 @@
 """Accuracy of quantized networks on all public test samples, into bench/results/accuracy.json.
 
     python -m bench.accuracy [NETWORK ...] [--preset NAME ...] [--weight-scale channel|tensor]
+                             [--input-bits BITS]
 
 Results of other networks and settings stay in the file.
 Networks outside the repository come from ``../shared/data`` beside it, whose data are expanded into
@@ -35,6 +36,8 @@ RESULTS = ROOT / "bench" / "results" / "accuracy.json"
 NETWORKS: dict[str, tuple[Path, str | None]] = {
     "digits": (ROOT / "models" / "digits" / "digits.onnx", None),
     "kws": (SHARED / "kws_dscnn" / "model.onnx", "kws"),
+    **{f"kws_arm_{size}": (SHARED / "kws_arm_dscnn" / f"model_{size}.onnx", "kws_arm")
+       for size in "sml"},
     "vww": (SHARED / "vww_mobilenetv1_025_96" / "model.onnx", "vww"),
     "vww_relu6": (SHARED / "vww_mobilenetv1_025_96" / "model_tinymaix_relu6.onnx", "vww"),
     "cifar10": (SHARED / "cifar10_mnv2" / "model.onnx", "cifar10"),
@@ -44,6 +47,8 @@ NETWORKS: dict[str, tuple[Path, str | None]] = {
     "skynet": (SHARED / "skynet" / "model.onnx", "skynet"),
     "mnist": (SHARED / "mnist_dw_tiny" / "model.onnx", "mnist"),
 }
+#: What makes two results measurements of the same thing.
+KEYS = ("network", "preset", "weight_scale", "input_bits")
 
 
 def data_file(network: str, split: str) -> Path:
@@ -61,7 +66,7 @@ def data_file(network: str, split: str) -> Path:
     return expanded
 
 
-def measure(network: str, preset: str, weight_scale: str = "channel"
+def measure(network: str, preset: str, weight_scale: str = "channel", input_bits: int = 8
             ) -> dict[str, str | int | float]:
     """Float and integer accuracy and how many samples change their answer.
 
@@ -74,7 +79,8 @@ def measure(network: str, preset: str, weight_scale: str = "channel"
     path = NETWORKS[network][0]
     imported = import_onnx(path)
     expected = evaluate(imported, real_input(imported, test))
-    settings = with_settings(find_preset(preset), weight_scale=weight_scale)
+    settings = with_settings(find_preset(preset), weight_scale=weight_scale,
+                             input_bits=input_bits)
     model = quantize(path, calib, settings)
     metric = find_metric(test, model)
     assert metric is not None
@@ -88,8 +94,8 @@ def measure(network: str, preset: str, weight_scale: str = "channel"
         means |= {f"{name}_top5": round(100 * float(in_top(result, metric.labels, TOP).mean()), 2)
                   for name, result in (("float", expected), ("integer", found))}
     return {
-        "network": network, "preset": preset, "weight_scale": weight_scale, "samples": len(test),
-        "metric": metric.name, **means,
+        "network": network, "preset": preset, "weight_scale": weight_scale,
+        "input_bits": input_bits, "samples": len(test), "metric": metric.name, **means,
         "gained": int((still_right & ~right).sum()), "lost": int((right & ~still_right).sum()),
         "changed": int((answers[0] != answers[1]).any(axis=1).sum()),
     }
@@ -99,8 +105,8 @@ def record(result: dict[str, str | int | float]) -> None:
     """Print a result and put it into the results file, in the place of an older one like it."""
     print(json.dumps(result), flush=True)
     stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(old["network"], old["preset"], old["weight_scale"]): old for old in stored}
-    results[result["network"], result["preset"], result["weight_scale"]] = result
+    results = {tuple(old[key] for key in KEYS): old for old in stored}
+    results[tuple(result[key] for key in KEYS)] = result
     text = json.dumps({"numpy": np.__version__, "results": list(results.values())}, indent=1) + "\n"
     write_atomically(RESULTS, text.encode())
 
@@ -111,13 +117,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--preset", nargs="+", default=["w8a8"])
     parser.add_argument("--weight-scale", default="channel", choices=WEIGHT_SCALES)
+    parser.add_argument("--input-bits", type=int, default=8, metavar="BITS")
     options = parser.parse_args(arguments)
     unknown = set(options.networks) - set(NETWORKS)
     if unknown:
         raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
     for network in options.networks or NETWORKS:
         for preset in options.preset:
-            record(measure(network, preset, options.weight_scale))
+            record(measure(network, preset, options.weight_scale, options.input_bits))
     return 0
 
 

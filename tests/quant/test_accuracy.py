@@ -34,11 +34,13 @@ def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_sc
 
 def test_record_replaces_only_the_same_measurement(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "RESULTS", tmp_path / "accuracy.json")
-    one = {"network": "a", "preset": "w8a8", "weight_scale": "channel", "integer": 1.0}
-    for result in (one, one | {"weight_scale": "tensor"}, one | {"integer": 2.0}):
+    one = {"network": "a", "preset": "w8a8", "weight_scale": "channel", "input_bits": 8,
+           "integer": 1.0}
+    others = [one | {"weight_scale": "tensor"}, one | {"input_bits": 12}]
+    for result in (one, *others, one | {"integer": 2.0}):
         accuracy.record(result)
     stored = json.loads(accuracy.RESULTS.read_text())["results"]
-    assert stored == [one | {"integer": 2.0}, one | {"weight_scale": "tensor"}]
+    assert stored == [one | {"integer": 2.0}, *others]
 
 
 def test_bundled_digits():
