@@ -9,7 +9,7 @@ from .import_onnx import import_onnx
 from .inspect import inspect
 from .presets import PRESETS, WEIGHT_SCALES, Settings, find_preset, with_settings
 from .prove import prove, prove_report
-from .quantize import quantize
+from .quantize import prepare, quantize
 
 __all__ = [
     "PRESETS",
@@ -25,6 +25,7 @@ __all__ = [
     "find_preset",
     "import_onnx",
     "inspect",
+    "prepare",
     "prove",
     "prove_report",
     "quantize",

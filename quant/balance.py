@@ -113,11 +113,14 @@ def uniformity(statistics: Statistics) -> float:
     return math.sqrt(float(statistics.square.mean())) / largest if largest else 1.0
 
 
-def balance_report(calibration: Calibration, balanced: Balanced) -> dict[str, dict[str, float]]:
+def balance_report(balanced: Balanced) -> dict[str, dict[str, float]]:
     """By tensor name: the exponents of its edge, and the uniformity before and after them."""
+    after = balanced.calibration.tensors
+    before = balanced.calibration.scaled({name: 1 / factor
+                                          for name, factor in balanced.factors.items()}).tensors
     return {name: {"t": found.t, "u": found.u, "v": found.v,
-                   "uniformity_before": uniformity(calibration.tensors[name]),
-                   "uniformity_after": uniformity(balanced.calibration.tensors[name])}
+                   "uniformity_before": uniformity(before[name]),
+                   "uniformity_after": uniformity(after[name])}
             for name, found in balanced.exponents.items()}
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from ref.check import check_model
 from ref.data import Data, load_data
+from ref.errors import UserError
 from ref.model import AveragePool2d, Conv2d, Layer, Model
 
-from .balance import balance, balance_report
+from .balance import Balanced, balance, balance_report
 from .calibrate import calibrate
 from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
@@ -27,33 +28,26 @@ from .trace import TRACED_SAMPLES, Trace
 from .weight_errors import weight_errors
 
 
-def quantize(net: str | Path | FloatNetwork,
+def quantize(net: str | Path | FloatNetwork | Balanced,
              calib: str | Path | Data | np.ndarray | CalibrationDataReader,
              preset: str | Settings = "w8a8",
              progress: Tell = untold) -> Model:
     """Quantize a float network with calibration data, without training.
 
-    ``net`` is an ONNX file or an imported network; ``calib`` a data file, its `Data`, an array of
-    samples, or onnxruntime's CalibrationDataReader (`quant.reader` says which integers its floats
-    become); ``preset`` a name of `PRESETS` or `Settings`.
+    ``net`` is an ONNX file, an imported network, or a balanced one (step by step: `import_onnx`,
+    `prepare`, `calibrate`, `balance`, and this with the same settings); ``calib`` a data file, its
+    `Data`, an array of samples, or onnxruntime's CalibrationDataReader (`quant.reader` says which
+    integers its floats become); ``preset`` a name of `PRESETS` or `Settings`.
     ``progress`` hears of each stage ("import", "calibrate", "balance", "quantize", "prove") and of
     each of its steps (see `quant.progress.Tell`). The same arguments give the same model.
     Raises `UserError` for anything that cannot be honoured.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
     name = next((name for name, known in PRESETS.items() if known == settings), "custom")
-    progress("import", 0, 1)
-    network = net if isinstance(net, FloatNetwork) else import_onnx(net)
-    data = _as_data(calib, network)
-    progress("import", 1, 1)
-    network = _with_first_convolution(network, data)
-    check_overrides(settings, network)
-    calibration = calibrate(network, data, settings.calibration, progress)
-    progress("balance", 0, 1)
-    balanced = balance(network, calibration, settings)
-    progress("balance", 1, 1)
-    progress("quantize", 0, len(network.layers))
-    rule, source = make_input(network, calibration, data, settings)
+    balanced, data = _balanced(net, calib, settings, progress)
+    calibration = balanced.calibration
+    progress("quantize", 0, len(balanced.network.layers))
+    rule, source = make_input(balanced.network, calibration, data, settings)
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
     narrowed: dict[str, int] = {}
@@ -86,13 +80,13 @@ def quantize(net: str | Path | FloatNetwork,
             trace.advance(layer, integer)
         progress("quantize", len(layers), len(network.layers))
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
-                "balance": balance_report(calibration, balanced), "weight_errors": errors,
+                "balance": balance_report(balanced), "weight_errors": errors,
                 "narrowed_channels": narrowed,
                 "wider_accumulators": {
                     layer.name: layer.proof.bits for layer in layers
                     if isinstance(layer, Conv2d | AveragePool2d)
                     and layer.proof.bits > settings.accumulator_bits},
-                "float": Path(net).name if not isinstance(net, FloatNetwork) else network.name}
+                "float": Path(net).name if isinstance(net, str | Path) else network.name}
     tensors = {name: result.tensor for name, result in made.items()}
     made_layers: tuple[Layer, ...] = tuple(layers)
     model = Model(network.name, rule, tensors, made_layers, metadata)
@@ -100,6 +94,30 @@ def quantize(net: str | Path | FloatNetwork,
     check_model(model)
     progress("prove", 1, 1)
     return model
+
+
+def _balanced(net: str | Path | FloatNetwork | Balanced,
+              calib: str | Path | Data | np.ndarray | CalibrationDataReader, settings: Settings,
+              progress: Tell) -> tuple[Balanced, Data]:
+    """The balanced network, made where it is not given, and the calibration data."""
+    if isinstance(net, Balanced):
+        data = _as_data(calib, net.network)
+        if prepare(net.network, data) is not net.network:
+            raise UserError(f"the network {net.network.name!r} needs a convolution before all that "
+                            "reads its input; call prepare on it before calibrate")
+        check_overrides(settings, net.network)
+        return net, data
+    progress("import", 0, 1)
+    network = net if isinstance(net, FloatNetwork) else import_onnx(net)
+    data = _as_data(calib, network)
+    progress("import", 1, 1)
+    network = prepare(network, data)
+    check_overrides(settings, network)
+    calibration = calibrate(network, data, settings.calibration, progress)
+    progress("balance", 0, 1)
+    balanced = balance(network, calibration, settings)
+    progress("balance", 1, 1)
+    return balanced, data
 
 
 def _as_data(calib: str | Path | Data | np.ndarray | CalibrationDataReader, network: FloatNetwork
@@ -114,7 +132,7 @@ def _as_data(calib: str | Path | Data | np.ndarray | CalibrationDataReader, netw
     return as_data(read_samples(calib, network), "the calibration reader's data")
 
 
-def _with_first_convolution(network: FloatNetwork, data: Data) -> FloatNetwork:
+def prepare(network: FloatNetwork, data: Data) -> FloatNetwork:
     """The network with a convolution first where one is needed between the input and its readers.
 
     An offset of the input must fold into convolutions, and operands of a concatenation have one

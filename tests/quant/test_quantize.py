@@ -1,11 +1,21 @@
 """Quantized small networks against their float originals, and the rules every model keeps."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from quant import Settings, calibrate, import_onnx, prove, quantize, with_settings
+from quant import (
+    Settings,
+    balance,
+    calibrate,
+    import_onnx,
+    prepare,
+    prove,
+    quantize,
+    with_settings,
+)
 from quant.evaluate import evaluate, evaluate_tensors, real_input
 from ref import Conv2d, Data, UserError, logits, quantize_input, run_layers, save_model
 from ref.onnx_integer import integer_onnx
@@ -243,3 +253,31 @@ def test_what_is_refused(tmp_path, calib, preset, sentence):
     network = depthwise_network(tmp_path, cap=None)
     with pytest.raises(UserError, match=re.escape(sentence)), np.errstate(all="ignore"):
         quantize(network, calib, preset)
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(weight_bits=4, rounding="greedy"),
+                                      Settings(weight_scale="tensor", transfer="search")], ids=str)
+def test_step_by_step_is_the_same(tmp_path, settings):
+    path, data = depthwise_graph().save(tmp_path), image_data()
+    whole = quantize(path, data, settings)
+    network = prepare(import_onnx(path), data)
+    balanced = balance(network, calibrate(network, data, settings.calibration), settings)
+    steps = quantize(balanced, data, settings)
+    # The name of the file is all that a balanced network does not know; 1 / factor is rounded.
+    report = steps.metadata["balance"]
+    for name, entry in whole.metadata["balance"].items():
+        assert np.allclose(list(entry.values()), list(report[name].values()), rtol=1e-12)
+    metadata = whole.metadata | {"float": "small"}
+    save_model(replace(steps, metadata=metadata), tmp_path / "steps.npz")
+    save_model(replace(whole, metadata=metadata), tmp_path / "whole.npz")
+    assert (tmp_path / "steps.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_balanced_network_must_be_prepared(tmp_path):
+    graph = Graph(("N", 3, 4, 4)).add("MaxPool", kernel_shape=[2, 2]).conv(4, 3)
+    network, data = import_onnx(graph.save(tmp_path)), image_data((3, 4, 4))
+    with pytest.raises(UserError, match="needs a convolution before all that reads its input"):
+        quantize(balance(network, calibrate(network, data), Settings()), data)
+    network = prepare(network, data)
+    balanced = balance(network, calibrate(network, data), Settings())
+    assert len(quantize(balanced, data).layers) == 3
