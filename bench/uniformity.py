@@ -115,8 +115,10 @@ def activations(name: str, network: FloatNetwork, data: Data) -> list[dict[str, 
     calibration, real = calibrate(network, data), real_input(network, data)
     tensors = {tensor: (statistics, bool(statistics.lo.min() < 0))
                for tensor, statistics in calibration.tensors.items() if reach(statistics).max() > 0}
-    ranges = {(tensor, f"{bits} {method}"): tensor_range(statistics, method, bits)
-              for tensor, (statistics, _) in tensors.items() for bits in BITS for method in METHODS}
+    ranges = {(tensor, f"{bits} {method}"): tensor_range(statistics, method,
+                                                         (1 << bits - signed) - 1)
+              for tensor, (statistics, signed) in tensors.items()
+              for bits in BITS for method in METHODS}
     sums = dict.fromkeys(ranges, 0.0)
     power = dict.fromkeys(tensors, 0.0)
     for start, stop in batches(network, len(real)):

@@ -40,8 +40,8 @@ def coded_steps(maps: list[Statistics], method: str, bits: int, apart: bool
         if method == "mse":
             ranges, errors = _search(values, counts, code)
         else:
-            ranges = (channel_ranges(maps[0], method, bits) if apart else
-                      np.array([max(tensor_range(one, method, bits) for one in maps)]))
+            ranges = (channel_ranges(maps[0], method, code.largest) if apart else
+                      np.array([max(tensor_range(one, method, code.largest) for one in maps)]))
             errors = _errors(values, counts, code, ranges)
         total = float((errors / squares).sum())
         if best is None or total < best[0]:

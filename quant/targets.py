@@ -51,7 +51,7 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
         coded = not (signed or last or source.name in group) and any(
             settings.of(other.name).activation_code == "ausn" for other in made)
         if boxes:       # channels of a detector's map stand for unlike things: each has its step
-            step = channel_ranges(statistics, "max", bits) * BOX_MARGIN / largest
+            step = channel_ranges(statistics, "max", largest) * BOX_MARGIN / largest
         elif last:
             reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
             step = np.full(channels, SCORE_MARGIN * reach / largest)
@@ -61,10 +61,10 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
             code, found = coded_steps(maps, calibration.method, bits, apart)
             step, bits = np.broadcast_to(found, channels), 8
         elif _takes_channels_apart(network, group):
-            step = channel_ranges(statistics, calibration.method, bits) / largest
+            step = channel_ranges(statistics, calibration.method, largest) / largest
         else:
             step = np.full(channels, max(tensor_range(calibration.tensors[other.output],
-                                                      calibration.method, bits)
+                                                      calibration.method, largest)
                                          for other in made or [layer]) / largest)
         targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed,
                                        code, last and not boxes, step,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from quant.calibrate import BINS, Statistics
 from quant.dyadic import LARGEST_RATIO, input_ratio, requantizer_ratio
-from quant.ranges import FLOOR, channel_ranges, tensor_range
+from quant.ranges import CANDIDATES, EQUAL_LEVELS, FLOOR, channel_ranges, tensor_range
 from quant.weights import LinearCode, round_weights, weight_steps
 from ref.model import SHIFTS
 
@@ -81,19 +81,39 @@ def statistics(*channels):
 def test_ranges_of_a_tensor_with_an_outlier():
     values = np.append(np.random.default_rng(0).uniform(0, 1, 50_000), [9.0])
     measured = statistics(values)
-    assert tensor_range(measured, "max", 8) == pytest.approx(9)
-    assert tensor_range(measured, "percentile", 8) == pytest.approx(1, abs=9 / BINS + 1e-9)
-    assert 2.6 < tensor_range(measured, "mse", 4) < tensor_range(measured, "mse", 8) <= 9
+    assert tensor_range(measured, "max", 255) == pytest.approx(9)
+    assert tensor_range(measured, "percentile", 255) == pytest.approx(1, abs=9 / BINS + 1e-9)
+    assert 2.6 < tensor_range(measured, "mse", 15) < tensor_range(measured, "mse", 255) <= 9
+
+
+@pytest.mark.parametrize("largest", [3, 7, 15, 127, 255])
+def test_mse_range_loses_least(largest):
+    """Against the errors themselves, rounding and weighted clipping, of a normal distribution."""
+    values = np.random.default_rng(0).normal(size=20_000)
+    ranges = np.abs(values).max() * CANDIDATES
+    integers = np.clip(np.rint(values / ranges[:, None] * largest), -largest, largest)
+    errors = (integers * ranges[:, None] / largest - values) ** 2
+    errors *= np.where(np.abs(values) > ranges[:, None], max(1, largest / EQUAL_LEVELS), 1)
+    found = tensor_range(statistics(values), "mse", largest)
+    lost = errors.mean(axis=1)[np.abs(ranges - found).argmin()]
+    assert lost < 1.06 * errors.mean(axis=1).min()
+
+
+def test_percentile_counts_values_not_bins():
+    values = np.append(np.linspace(0, 1, 100_000), np.linspace(5, 6, 5))
+    assert tensor_range(statistics(values), "percentile", 255) == pytest.approx(1, abs=6 / BINS)
+    many = np.append(values, np.linspace(5, 6, 20))         # more than one in 10,000
+    assert tensor_range(statistics(many), "percentile", 255) > 5
 
 
 def test_ranges_reach_the_larger_side():
-    assert tensor_range(statistics(np.linspace(-5, 2, 1000)), "max", 8) == 5
+    assert tensor_range(statistics(np.linspace(-5, 2, 1000)), "max", 127) == 5
 
 
 def test_dead_channels_do_not_get_dead_scales():
     measured = statistics(np.linspace(0, 4, 100), np.full(100, 1e-13), np.zeros(100))
     for method in ("max", "percentile", "mse"):
-        ranges = channel_ranges(measured, method, 8)
+        ranges = channel_ranges(measured, method, 255)
         assert np.array_equal(ranges[1:], np.full(2, ranges[0] * FLOOR))
-    assert tensor_range(statistics(np.zeros(9)), "mse", 8) == 1.0
-    assert np.array_equal(channel_ranges(statistics(np.zeros(9)), "max", 8), [FLOOR])
+    assert tensor_range(statistics(np.zeros(9)), "mse", 255) == 1.0
+    assert np.array_equal(channel_ranges(statistics(np.zeros(9)), "max", 255), [FLOOR])
