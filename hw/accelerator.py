@@ -1,4 +1,4 @@
-"""The whole engine: memories, readers, line buffer, array, result writer and sequencer."""
+"""The whole engine: memories, readers, window memory, array, result writer and sequencer."""
 
 from amaranth.hdl import Cat, Elaboratable, Module, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
@@ -7,13 +7,13 @@ from amaranth.lib.wiring import In, Out, connect
 from .address_generator import AddressGenerator
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
-from .line_buffer import TAGS, LineBuffer
 from .mac_array import MacArray
 from .memory import EngineMemory
 from .memory_reader import MemoryReader
 from .result_writer import ResultWriter
 from .sequencer import Sequencer
 from .tape_reader import TapeReader, TapeWord
+from .window_memory import WindowMemory
 
 
 def load_layout(channels: int) -> data.StructLayout:
@@ -68,17 +68,15 @@ class Accelerator(wiring.Component):
 
         tape_addresses = TapeReader(config.channels)
         tape_words     = MemoryReader(config.channels, TapeWord)
-        addresses      = AddressGenerator(config.pixels)
-        words          = MemoryReader(config.channels, TAGS)
-        line_buffer    = LineBuffer(config.pixels, config.channels)
+        addresses      = AddressGenerator()
+        windows        = WindowMemory(config.pixels, config.channels)
         array          = MacArray(config.pixels, config.channels, config.accumulator_bits)
         writer         = ResultWriter(config, MacArray.latency)
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
         m.submodules.tape_addresses = clear(tape_addresses)
         m.submodules.tape_words     = clear(tape_words)
         m.submodules.addresses      = clear(addresses)
-        m.submodules.words          = clear(words)
-        m.submodules.line_buffer    = clear(line_buffer)
+        m.submodules.windows        = clear(windows)
         m.submodules.array          = clear(array)
         m.submodules.writer         = clear(writer)
 
@@ -110,14 +108,15 @@ class Accelerator(wiring.Component):
                 m.d.comb += tape_words.o.ready.eq(array.weights.ready)
 
         # Data: activations -> windows -> sums -> activations
-        connect(m, addresses.o, words.request)
-        connect(m, words.o, line_buffer.i)
-        connect(m, line_buffer.o, array.i)
+        connect(m, addresses.o, windows.request)
+        connect(m, windows.o, array.i)
         m.d.comb += [
             addresses.layer.eq(sequencer.layer),
             addresses.begin.eq(sequencer.begin),
-            words.blocked.eq(writer.write if single else 0),
-            words.data.eq(activations.read_data),
+            windows.layer.eq(sequencer.layer),
+            windows.begin.eq(sequencer.begin),
+            windows.blocked.eq(writer.write if single else 0),
+            windows.data.eq(activations.read_data),
             array.depthwise.eq(sequencer.layer.depthwise),
             array.maximum.eq(sequencer.layer.maximum),
             array.channel_last.eq(sequencer.layer.channel_last),
@@ -139,11 +138,11 @@ class Accelerator(wiring.Component):
             self.trace_data.eq(writer.data),
             self.trace_layer_done.eq(writer.layer_done),
         ]
-        self.connect_memories(m, tape, activations, words, writer)
+        self.connect_memories(m, tape, activations, windows, writer)
         return m
 
     def connect_memories(self, m: Module, tape: EngineMemory, activations: EngineMemory,
-                         words: MemoryReader, writer: ResultWriter) -> None:
+                         windows: WindowMemory, writer: ResultWriter) -> None:
         """Share the memories between the engine (while busy) and the host (while idle)."""
         load = self.load.payload
         loading = Signal()
@@ -168,8 +167,8 @@ class Accelerator(wiring.Component):
 
         with m.If(self.busy):
             m.d.comb += [
-                activations.read_enable.eq(words.enable),
-                activations.read_address.eq(words.address),
+                activations.read_enable.eq(windows.enable),
+                activations.read_address.eq(windows.address),
                 activations.write_enable.eq(writer.write),
                 activations.write_address.eq(writer.address),
                 activations.write_data.eq(writer.data),

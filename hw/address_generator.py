@@ -1,34 +1,33 @@
-"""The walk over a layer's input map: seven nested loops, one address per cycle."""
+"""The walk over a layer's input map: six nested loops, one address per cycle."""
 
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import ADDRESS_BITS, COORDINATE_BITS, DescriptorLayout
-from .line_buffer import TAGS
+from .words import PLACE
 
 
 class AddressGenerator(wiring.Component):
-    """Emit the address of every word a layer reads, in the order in which the array uses them.
+    """Emit the address of every word of every patch, row by row.
 
-    From the outside in: output group, output row, tile of P columns, kernel row, input group,
-    residue of the column modulo the stride, column. A position outside the map yields the padding
-    word's address. One address per cycle; `hw.schedule.walk` lists the same words in Python.
+    From the outside in: output group, two loops over tiles, input group, row, column. Where tiles
+    slide, the inner of the tiles' loops is one strip of rows. A position outside the map yields the
+    padding word's address. One address per cycle.
 
     Members
     -------
     layer : In(DescriptorLayout), stable while running
     begin : In(1), starts a layer; give it while idle
-    o : Out(stream of {address, tag: TAGS})
+    o : Out(stream of {address, tag: PLACE})
     """
 
-    def __init__(self, pixels: int) -> None:
-        self.pixels = pixels
+    def __init__(self) -> None:
         super().__init__({
             "layer": In(DescriptorLayout()),
             "begin": In(1),
             "o": Out(stream.Signature(data.StructLayout({
-                "address": unsigned(ADDRESS_BITS), "tag": TAGS}))),
+                "address": unsigned(ADDRESS_BITS), "tag": PLACE}))),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -38,14 +37,12 @@ class AddressGenerator(wiring.Component):
 
         # (counter, last index), innermost first
         word = Signal(8)
-        long = Signal()
         counters: list[tuple[Signal, Value]] = [
-            (word, Mux(long, layer.column_long, layer.column_short)),
-            (Signal(8, name="residue"), layer.residue_last),
+            (word, layer.patch_column_last),
+            (Signal(COORDINATE_BITS, name="patch_row"), layer.patch_row_last),
             (Signal(COORDINATE_BITS, name="input_group"), layer.input_group_last),
-            (Signal(8, name="kernel_row"), layer.kernel_row_last),
-            (Signal(COORDINATE_BITS, name="tile"), layer.tile_last),
-            (Signal(COORDINATE_BITS, name="line"), layer.line_last),
+            (Signal(COORDINATE_BITS, name="inner"), Mux(layer.slides, 0, layer.inner_last)),
+            (Signal(COORDINATE_BITS, name="outer"), layer.outer_last),
             (Signal(COORDINATE_BITS, name="output_group"), layer.output_group_last),
         ]
         at_last = Signal(len(counters))
@@ -53,19 +50,15 @@ class AddressGenerator(wiring.Component):
         # wraps[k]: levels 0..k are all at their last index
         wraps = [at_last[:level + 1].all() for level in range(len(counters))]
 
-        residue = counters[1][0]
         address = Signal(ADDRESS_BITS)
         column  = Signal(COORDINATE_BITS)
         row     = Signal(COORDINATE_BITS)
-        address_steps = [layer.address_column,
-                         Mux(long, layer.address_residue_long, layer.address_residue_short),
-                         layer.address_input_group, layer.address_kernel_row, layer.address_tile,
-                         layer.address_line, layer.address_output_group]
-        column_steps = [layer.column_column,
-                        Mux(long, layer.column_residue_long, layer.column_residue_short),
-                        layer.column_restart, layer.column_restart, layer.column_tile,
-                        layer.column_line, layer.column_line]
-        row_steps = [0, 0, 0, 1, layer.row_tile, layer.row_line, layer.row_output_group]
+        address_steps = [layer.address_column, layer.address_row, layer.address_input_group,
+                         layer.address_inner, layer.address_outer, layer.address_output_group]
+        column_steps = [layer.column_column, layer.column_restart, layer.column_restart,
+                        layer.column_inner, layer.column_outer, layer.column_output_group]
+        row_steps = [0, 1, layer.row_restart, layer.row_restart, layer.row_outer,
+                     layer.row_output_group]
 
         running = Signal()
         advance = Signal()
@@ -82,32 +75,18 @@ class AddressGenerator(wiring.Component):
                 column.eq(column + first_match(wraps, column_steps)),
                 row.eq(row + first_match(wraps, row_steps)),
             ]
-            with m.If(wraps[0]):
-                m.d.sync += long.eq(Mux(at_last[1], 0, residue + 1) < layer.residue_split)
         with m.If(self.begin):
             m.d.sync += [
                 running.eq(1),
                 address.eq(layer.input_address),
                 column.eq(layer.first_column),
                 row.eq(layer.first_row),
-                long.eq(layer.residue_split != 0),
             ]
-
-        # The first window of a tile closes with word P-1 of the first residue of the first group
-        # and kernel row; its levels are then all at zero but the word's.
-        tag = self.o.payload.tag
-        inner_first = Signal()
         m.d.comb += [
             self.o.payload.address.eq(Mux((column < layer.width) & (row < layer.height),
                                           address, layer.pad_address)),
-            inner_first.eq(Cat(counter for counter, _ in counters[1:4]) == 0),
-            tag.window.eq(word >= self.pixels - 1),
-            tag.first.eq((word == self.pixels - 1) & inner_first),
-            tag.last.eq(wraps[3]),
-            tag.partial.eq(at_last[2]),
-            tag.row_last.eq(at_last[4]),
-            tag.group_last.eq(at_last[4:6].all()),
-            tag.layer_last.eq(at_last[4:7].all()),
+            self.o.payload.tag.column.eq(word),
+            self.o.payload.tag.row_end.eq(at_last[0]),
         ]
         return m
 

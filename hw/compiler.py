@@ -12,6 +12,7 @@ from .descriptor import COORDINATE_BITS, pack_descriptor
 from .lowering import Step, lower
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
+from .window_memory import PLACES_BITS, column_mask, row_places
 
 #: Longest row a map may be folded to: columns, with padding and a last tile, fit their field.
 ROW_LIMIT = (1 << COORDINATE_BITS) - 256
@@ -28,12 +29,29 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
            for step in steps):
         candidates.append([step.transposed() for step in steps])
+    reasons = [next(filter(None, (window_refusal(step, config) for step in each)), None)
+               for each in candidates]
+    if all(reasons):
+        raise UserError(str(reasons[0]))
+    candidates = [each for each, reason in zip(candidates, reasons, strict=True) if not reason]
     shapes = [[layer_shape(step, config) for step in folded(steps)] for steps in candidates]
     cycles = [[layer_cycles(shape, config, previous)
                for shape, previous in zip(each, [None, *each[:-1]], strict=True)]
               for each in shapes]
     best = min(range(len(candidates)), key=lambda k: sum(cycles[k]))
-    return assemble(model, config, folded(candidates[best]), cycles[best], transposed=best == 1)
+    return assemble(model, config, folded(candidates[best]), cycles[best],
+                    transposed=candidates[best] is not steps)
+
+
+def window_refusal(step: Step, config: EngineConfig) -> str | None:
+    """Why a step's windows are too large for the window memory, in a sentence; None: they fit."""
+    rows, columns = step.window.kernel
+    reach = (config.pixels - 1) * step.window.stride[1] * (step.result[2] > 1) + columns
+    if max(rows, reach) <= 1 << PLACES_BITS:
+        return None
+    return (f"layer {step.name}: the windows of {config.pixels} pixels reach over {rows} rows and "
+            f"{reach} columns and the engine can hold {1 << PLACES_BITS} of each; use a smaller "
+            "kernel or stride")
 
 
 def folded(steps: list[Step]) -> list[Step]:
@@ -145,21 +163,27 @@ def place_tensors(model: Model, config: EngineConfig, first: int,
 
 
 def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
-    """The loop counts of a step."""
+    """The loop counts of a step.
+
+    Tiles slide where one input group holds all that a tile needs, so that its rows can be kept.
+    """
     kernel_rows, kernel_columns = step.window.kernel
-    stride = step.window.stride[1]
-    taps = [len(range(residue, kernel_columns, stride))
-            for residue in range(min(stride, kernel_columns))]
-    inputs = step.shape[0]
-    groups = -(-step.result[0] // config.channels)
+    stride_y, stride_x = step.window.stride
+    inputs, (_, lines, columns) = step.shape[0], step.result
     products = (1,) if step.depthwise else tuple(
         min(config.channels, inputs - start) for start in range(0, inputs, config.channels))
-    tiles = -(-step.result[2] // config.pixels)
+    tiles = -(-columns // config.pixels)
+    lanes = min(config.pixels, columns)
+    # Between the taps of a wide stride and a single column lie words that nothing needs.
+    lane_stride = 1 if kernel_columns == 1 else stride_x
+    places = row_places(kernel_columns)
     return LayerShape(
-        residue_words=tuple(config.pixels - 1 + count for count in taps),
-        residue_windows=tuple(taps), kernel_rows=kernel_rows, products=products, tiles=tiles,
-        lines=step.result[1], pixel_last=step.result[2] - (tiles - 1) * config.pixels - 1,
-        groups=groups)
+        patch_columns=(lanes - 1) * lane_stride + kernel_columns, kernel=step.window.kernel,
+        products=products, tiles=tiles, lines=lines,
+        slides=len(products) == 1 and kernel_rows <= places and stride_y <= kernel_rows,
+        stride_rows=stride_y, row_places=places,
+        pixel_last=columns - (tiles - 1) * config.pixels - 1,
+        groups=-(-step.result[0] // config.channels))
 
 
 def descriptor_fields(step: Step, config: EngineConfig, source: Placement, target: Placement,
@@ -168,49 +192,66 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     shape = layer_shape(step, config)
     _, height, width = step.shape
     top, left, _, _ = step.window.pads
-    stride_y, stride_x = step.window.stride
-    words, input_groups = shape.residue_words, len(shape.products)
+    (kernel_rows, kernel_columns), (stride_y, stride_x) = step.window.kernel, step.window.stride
     pixel = source.groups                                    # words per input pixel
-    last_column = len(words) - 1 + (words[-1] - 1) * stride_x   # of a kernel row, from its first
+    column_step = stride_x if kernel_columns == 1 else 1
+    columns_back = (shape.patch_columns - 1) * column_step
     tile = config.pixels * stride_x                          # columns per tile
-    rows_back, tiles_back = shape.kernel_rows - 1, (shape.tiles - 1) * tile
-    line_back = (shape.lines - 1) * stride_y
-    # Where the walk stands when a level wraps, in words from where that level began.
-    row_end  = last_column * pixel + input_groups - 1
-    tile_end = row_end + rows_back * width * pixel
-    line_end = tile_end + tiles_back * pixel
-    group_end = line_end + line_back * width * pixel
-    result = target.groups
+    tiles_back, lines_back = (shape.tiles - 1) * tile, (shape.lines - 1) * stride_y
+    # Rows of a patch, or of all patches of a strip; and the positions, as (rows, columns) from the
+    # corner of a tile's patch, of the next tiles and of the first one.
+    if shape.slides:
+        rows_back = lines_back + kernel_rows - 1
+        inner_step, outer_step, group_step = (0, 0), (0, tile), (0, -tiles_back)
+        result_steps = ((0, 1), (config.pixels, 1 - shape.lines))
+        inner_last, outer_last = shape.lines - 1, shape.tiles - 1
+    else:
+        rows_back = kernel_rows - 1
+        inner_step, outer_step, group_step = (
+            (0, tile), (stride_y, -tiles_back), (-lines_back, -tiles_back))
+        result_steps = ((config.pixels, 0), (-config.pixels * (shape.tiles - 1), 1))
+        inner_last, outer_last = shape.tiles - 1, shape.lines - 1
+    input_groups_back = len(shape.products) - 1
+
+    def address(step: tuple[int, int]) -> int:
+        """Address step from a patch's last word of its last group to another patch's first."""
+        rows, columns = step
+        return ((rows - rows_back) * width + columns - columns_back) * pixel - input_groups_back
+
+    result_columns, result_pixel = step.result[2], target.groups
+    first_back = ((shape.lines - 1) * result_columns
+                  + (shape.tiles - 1) * config.pixels) * result_pixel
+    result_inner, result_outer = (
+        (columns + rows * result_columns) * result_pixel for columns, rows in result_steps)
     return {
         "depthwise": int(step.depthwise), "maximum": int(step.maximum), "hold": int(step.hold),
         "signed_output": int(step.signed_output), "last_layer": int(last_layer),
-        "shift": SHIFTS.index(step.shift), "lo": step.lo,
-        "column_long": words[0] - 1, "column_short": words[-1] - 1,
-        "residue_split": sum(count == words[0] for count in words), "residue_last": len(words) - 1,
-        "channel_last": shape.products[-1] - 1, "input_group_last": input_groups - 1,
-        "kernel_row_last": rows_back, "tile_last": shape.tiles - 1, "line_last": shape.lines - 1,
+        "shift": SHIFTS.index(step.shift), "lo": step.lo, "slides": int(shape.slides),
+        "channel_last": shape.products[-1] - 1, "input_group_last": input_groups_back,
+        "kernel_row_last": kernel_rows - 1, "kernel_column_last": kernel_columns - 1,
+        "inner_last": inner_last, "outer_last": outer_last,
         "output_group_last": shape.groups - 1, "pixel_last": shape.pixel_last,
-        "product_last": shape.kernel_rows * sum(shape.products) * sum(shape.residue_windows) - 1,
+        "product_last": kernel_rows * kernel_columns * sum(shape.products) - 1,
         "group_tile_last": shape.tiles * shape.lines - 1,
+        "patch_column_last": shape.patch_columns - 1, "patch_row_last": rows_back,
+        "column_mask": column_mask(kernel_columns), "row_places": shape.row_places,
+        "lane_stride": 1 if kernel_columns == 1 else stride_x, "stride_rows": stride_y,
         "input_address": source.address - (top * width + left) * pixel,
         "pad_address": pad_address, "output_address": target.address,
         "width": width, "height": height, "first_column": -left, "first_row": -top,
-        "address_column": stride_x * pixel,
-        "address_residue_long": (1 - (words[0] - 1) * stride_x) * pixel,
-        "address_residue_short": (1 - (words[-1] - 1) * stride_x) * pixel,
-        "address_input_group": 1 - last_column * pixel,
-        "address_kernel_row": width * pixel - row_end,
-        "address_tile": tile * pixel - tile_end,
-        "address_line": stride_y * width * pixel - line_end,
-        "address_output_group": int(step.depthwise) - group_end,
-        "column_column": stride_x,
-        "column_residue_long": 1 - (words[0] - 1) * stride_x,
-        "column_residue_short": 1 - (words[-1] - 1) * stride_x,
-        "column_restart": -last_column, "column_tile": tile - last_column,
-        "column_line": -last_column - tiles_back,
-        "row_tile": -rows_back, "row_line": stride_y - rows_back,
-        "row_output_group": -rows_back - line_back,
-        "result_pixel": result, "result_group": 1 - (step.result[1] * step.result[2] - 1) * result,
+        "address_column": column_step * pixel,
+        "address_row": (width - columns_back) * pixel,
+        "address_input_group": 1 - (rows_back * width + columns_back) * pixel,
+        "address_inner": address(inner_step), "address_outer": address(outer_step),
+        "address_output_group": address(group_step) + int(step.depthwise),
+        "column_column": column_step, "column_restart": -columns_back,
+        "column_inner": inner_step[1] - columns_back,
+        "column_outer": outer_step[1] - columns_back,
+        "column_output_group": group_step[1] - columns_back,
+        "row_restart": -rows_back, "row_outer": outer_step[0] - rows_back,
+        "row_output_group": group_step[0] - rows_back,
+        "result_pixel": result_pixel, "result_inner": result_inner, "result_outer": result_outer,
+        "result_group": 1 - first_back,
     }
 
 
@@ -218,11 +259,6 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     """Constants and weights of every group of output channels, as tape words."""
     channels = config.channels
     outputs = step.result[0]
-    stride = step.window.stride[1]
-    kernel_columns = step.window.kernel[1]
-    # Columns by residue, as the address generator visits them; then channels within input groups.
-    columns = [column for residue in range(min(stride, kernel_columns))
-               for column in range(residue, kernel_columns, stride)]
     groups = -(-outputs // channels)
     padded = np.zeros((groups * channels, *step.weight.shape[1:]), np.int64)
     padded[:outputs] = step.weight
@@ -236,7 +272,6 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
         if step.hold:
             yield (weight[:, 0, 0, 0] & 255).tolist()
             continue
-        for row in range(step.window.kernel[0]):
-            for first in range(0, weight.shape[1], channels):
-                block = weight[:, first:first + channels, row][:, :, columns]   # (C, i, columns)
-                yield from (block.transpose(2, 1, 0).reshape(-1, channels) & 255).tolist()
+        for first in range(0, weight.shape[1], channels):
+            block = weight[:, first:first + channels]         # (C, i, kh, kw)
+            yield from (block.transpose(2, 3, 1, 0).reshape(-1, channels) & 255).tolist()

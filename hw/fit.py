@@ -9,12 +9,12 @@ from ref.model import Model
 from .compiler import compile_program
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
-from .memory_reader import queue_bits
 from .program import Program
+from .tape_reader import TapeWord
 
 #: Words of one SPRAM pair, and of the block RAM shape that holds one byte per word.
 SPRAM_WORDS, BLOCK_WORDS = 16384, 2048
-#: Bits of a block RAM's widest shape, of which the read queues are made.
+#: Bits of a block RAM's widest shape, of which the tape's queue and the window memory are made.
 BLOCK_BITS = 36
 #: The array of each family. iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the
 #: requantizer's is made of lookup tables, in slices. ECP5: a block per lane, two per requantizer.
@@ -36,8 +36,10 @@ def fit_program(model: Model, board: Board) -> Program:
     config = ARRAYS[board.family]
     if config.single_port:
         return compile_program(model, config)
-    # Two read queues take their blocks; either memory could have all the rest.
-    available = board.budget.block_rams - 2 * -(-queue_bits(config.channels) // BLOCK_BITS)
+    # The window memory and the tape's queue take blocks; either memory could have all the rest.
+    word_blocks = -(-8 * config.channels // BLOCK_BITS)
+    queue_blocks = -(-(8 * config.channels + TapeWord.as_shape().width) // BLOCK_BITS)
+    available = board.budget.block_rams - config.pixels * word_blocks - queue_blocks
     depth = min(available // config.channels * BLOCK_WORDS, 1 << ADDRESS_BITS)
     program = compile_program(model, replace(config, tape_depth=depth, activation_depth=depth))
     blocks = [-(-words // BLOCK_WORDS) for words in (len(program.tape), program.activation_words)]

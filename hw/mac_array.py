@@ -4,8 +4,8 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .line_buffer import TAGS, word_layout
 from .multiplier import MultiplierPair
+from .words import TAGS, word_layout
 
 
 class MacArray(wiring.Component):

@@ -5,7 +5,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import ADDRESS_BITS
-from .line_buffer import word_layout
+from .words import word_layout
 
 
 class EngineMemory(wiring.Component):

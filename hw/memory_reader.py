@@ -5,12 +5,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import ADDRESS_BITS
-from .line_buffer import TAGS, word_layout
-
-
-def queue_bits(channels: int) -> int:
-    """Bits of a queue entry with the wider of the two tags in use."""
-    return 8 * channels + TAGS.size
+from .words import word_layout
 
 
 class MemoryReader(wiring.Component):

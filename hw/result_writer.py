@@ -7,9 +7,9 @@ from amaranth.utils import exact_log2
 
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS, DescriptorLayout
-from .line_buffer import TAGS, word_layout
 from .requantizer import Requantizer
 from .tape_reader import CONSTANT_WORDS
+from .words import TAGS, word_layout
 
 
 class ResultWriter(wiring.Component):
@@ -108,25 +108,35 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
 
         # What each requantizer output means, delayed beside it.
-        control = Cat(busy, busy & word_end & (pixel <= end),
-                      tags.group_last & (pixel == end), tags.layer_last & (pixel == end))
+        control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
+                      tags.group_last, tags.layer_last)
         for stage in range(Requantizer.latency):
-            later = Signal(4, name=f"control{stage}")
+            later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
-        valid, word_done, group_last, layer_last = control
+        valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
         # Gather R bytes a cycle; the oldest end up lowest.
         with m.If(valid):
             m.d.sync += self.data.eq(Cat(self.data.as_value(), *results)[8 * lanes:])
-        m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & layer_last)]
-        at_group_end = Signal()
-        m.d.sync += at_group_end.eq(group_last)
+        m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
+                                                                  & layer_last)]
+
+        # The next word follows this one, or a step leads from this tile's first to the next one's.
+        tile = Signal(ADDRESS_BITS)                 # address of the tile's first word
+        at_tile_last, at_inner_last, at_group_last = Signal(), Signal(), Signal()
+        m.d.sync += [at_tile_last.eq(tile_last), at_inner_last.eq(inner_last),
+                     at_group_last.eq(group_last)]
+        step = Mux(at_group_last, layer.result_group,
+                   Mux(at_inner_last, layer.result_outer, layer.result_inner))
+        following = Signal(ADDRESS_BITS)
+        m.d.comb += following.eq(Mux(at_tile_last, tile + step, self.address + layer.result_pixel))
         with m.If(self.write):
-            m.d.sync += self.address.eq(
-                self.address + Mux(at_group_end, layer.result_group, layer.result_pixel))
+            m.d.sync += self.address.eq(following)
+            with m.If(at_tile_last):
+                m.d.sync += tile.eq(following)
         with m.If(self.begin):
-            m.d.sync += self.address.eq(layer.output_address)
+            m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
 
     def constant_memory(self, m: Module, chunk: Value, chunks: int) -> Value:

@@ -1,8 +1,8 @@
 """Cycles of a layer before it runs: the engine's flow control as time recurrences, exact.
 
-Each equation is one rule of a block: a word is issued when the queue has a place and the memory is
-free, taken when the line buffer has room, and so on. `tests/hw/test_schedule.py` demands equality
-with simulation.
+Each equation is one rule of a block: a word is requested when its row has a place and the memory is
+free, a window is read when its row is complete and the one before it was taken, and so on.
+`tests/hw/test_schedule.py` demands equality with simulation.
 """
 
 from collections import deque
@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from .config import EngineConfig
 from .descriptor import descriptor_words
 from .mac_array import MacArray
+from .memory import EngineMemory
 from .memory_reader import MemoryReader
 from .requantizer import Requantizer
 from .tape_reader import CONSTANT_WORDS
 
-#: From a request to the first cycle in which its word can be taken, and places in the queue.
+#: Tape: from a request to the first cycle in which its word can be taken, and places in the queue.
 READ_LATENCY = MemoryReader.memory_latency + MemoryReader.queue_latency
 QUEUE_DEPTH  = MemoryReader.depth
+#: From the request of a row's last word to the first cycle in which the row can be read.
+ROW_LATENCY  = EngineMemory.latency + 1
 #: From a tile's last product to its first requantized byte in the write register.
 WRITE_LATENCY = MacArray.latency + 1 + Requantizer.latency + 1
 
@@ -26,12 +29,14 @@ WRITE_LATENCY = MacArray.latency + 1 + Requantizer.latency + 1
 class LayerShape:
     """What decides a layer's timing."""
 
-    residue_words: tuple[int, ...]       # words read per residue of a kernel row
-    residue_windows: tuple[int, ...]     # windows they form
-    kernel_rows: int
+    patch_columns: int                   # words of a patch's row
+    kernel: tuple[int, int]              # rows, columns
     products: tuple[int, ...]            # products of a window, per input group
     tiles: int                           # tiles in an output row
     lines: int                           # output rows
+    slides: bool                         # tiles follow each other downwards and share rows
+    stride_rows: int
+    row_places: int                      # rows of patches that fit the window memory
     pixel_last: int                      # last valid pixel of a row's last tile
     groups: int                          # groups of output channels
 
@@ -80,11 +85,14 @@ class _Clock:
 
         ``last_pixels`` pixels of it were written, the last one in cycle -1; None: there was none.
         """
-        self.issue, self.pop = begin, begin                     # latest activation word
-        self.pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
+        self.issue = begin                                      # latest activation word
+        # Rows in flight: when those complete can be read, and when the last places became free.
+        self.complete: deque[int] = deque()
+        self.places: deque[int] = deque([begin] * self.shape.row_places)
+        self.read = begin                                       # latest window read
         self.tape_issue, self.tape_pop = begin, begin           # latest tape word
         self.tape_pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
-        self.window_taken = begin                               # latest window left the line buffer
+        self.taken = begin                                      # latest window taken by the array
         self.product = begin                                    # latest product
         # latest tile's last product
         self.finish = begin - 10_000 if last_pixels is None else (
@@ -102,16 +110,18 @@ class _Clock:
         now = self.now
         while self.writes and self.writes[0] <= self.issue:
             self.writes.popleft()
-        times = (self.issue, self.pop, *self.pops, self.tape_issue, self.tape_pop, *self.tape_pops,
-                 self.window_taken, self.product, *self.writes)
-        return tuple(time - now for time in times)
+        # Places free before the latest request are all alike.
+        places = (max(time, self.issue) for time in self.places)
+        times = (self.issue, self.read, *places, *self.complete, self.tape_issue,
+                 self.tape_pop, *self.tape_pops, self.taken, self.product, *self.writes)
+        return (len(self.places), len(self.complete), *(time - now for time in times))
 
     def shift(self, cycles: int) -> None:
         """Move every time by ``cycles``."""
-        for name in ("issue", "pop", "tape_issue", "tape_pop", "window_taken", "product", "finish",
+        for name in ("issue", "read", "tape_issue", "tape_pop", "taken", "product", "finish",
                      "last_write"):
             setattr(self, name, getattr(self, name) + cycles)
-        for queue in (self.pops, self.tape_pops, self.writes):
+        for queue in (self.places, self.complete, self.tape_pops, self.writes):
             for k in range(len(queue)):
                 queue[k] += cycles
 
@@ -119,45 +129,63 @@ class _Clock:
         """One group of output channels: constants, then tile after tile."""
         for _ in range(CONSTANT_WORDS):
             self.take_tape_word(self.finish + self.drain + MacArray.latency)
-        for _ in range(self.shape.lines):
-            for tile in range(self.shape.tiles):
-                self.run_tile()
-                row_end = tile == self.shape.tiles - 1
-                self.write_tile(self.shape.pixel_last + 1 if row_end else self.pixels)
-
-    def run_tile(self) -> None:
-        """All windows of a tile."""
         shape = self.shape
-        for kernel_row in range(shape.kernel_rows):
-            for input_group, products in enumerate(shape.products):
-                last_row = (kernel_row == shape.kernel_rows - 1
-                            and input_group == len(shape.products) - 1)
-                for residue, words in enumerate(shape.residue_words):
-                    last_residue = last_row and residue == len(shape.residue_words) - 1
-                    windows = shape.residue_windows[residue]
-                    for word in range(words):
-                        self.read_word()
-                        if word >= words - windows:
-                            self.run_window(products, last_residue and word == words - 1)
+        inner, outer = ((shape.lines, shape.tiles) if shape.slides
+                        else (shape.tiles, shape.lines))
+        for outer_index in range(outer):
+            for inner_index in range(inner):
+                tile = outer_index if shape.slides else inner_index
+                self.run_tile(inner_index == inner - 1)
+                self.write_tile(shape.pixel_last + 1 if tile == shape.tiles - 1 else self.pixels)
 
-    def read_word(self) -> None:
-        """Issue one activation word and take it into the line buffer."""
-        issue = max(self.issue + 1, self.pops[0] + 1)
-        if self.blocking:
-            writes = self.writes
-            while writes and writes[0] < issue:
-                writes.popleft()
-            while writes and writes[0] == issue:
-                writes.popleft()
-                issue += 1
-        self.issue = issue
-        self.pop = max(issue + READ_LATENCY, self.pop + 1, self.window_taken)
-        self.pops.append(self.pop)
+    def run_tile(self, strip_last: bool) -> None:
+        """All windows of a tile, and the rows it is the first to need."""
+        shape = self.shape
+        rows, columns = shape.kernel
+        for input_group, products in enumerate(shape.products):
+            last_group = input_group == len(shape.products) - 1
+            for row in range(rows):
+                last = last_group and row == rows - 1
+                while len(self.complete) <= (row if shape.slides else 0):
+                    self.fetch_row()
+                for column in range(columns):
+                    self.read_window(row)
+                    self.run_window(products, last and column == columns - 1)
+                if not shape.slides:
+                    self.give_up(1)
+                elif last:
+                    self.give_up(rows if strip_last else shape.stride_rows)
+
+    def fetch_row(self) -> None:
+        """Request the words of a row, the first when a place is free for it."""
+        self.issue = max(self.issue, self.places.popleft())
+        for _ in range(self.shape.patch_columns):
+            issue = self.issue + 1
+            if self.blocking:
+                writes = self.writes
+                while writes and writes[0] < issue:
+                    writes.popleft()
+                while writes and writes[0] == issue:
+                    writes.popleft()
+                    issue += 1
+            self.issue = issue
+        self.complete.append(self.issue + ROW_LATENCY)
+
+    def read_window(self, row: int) -> None:
+        """Read a window of a row: the ``row``-th kept, or the oldest where tiles do not slide."""
+        complete = self.complete[row if self.shape.slides else 0]
+        self.read = max(self.read + 1, complete, self.taken)
+
+    def give_up(self, rows: int) -> None:
+        """The oldest rows' places are free from the cycle after the latest read."""
+        for _ in range(rows):
+            self.complete.popleft()
+            self.places.append(self.read)
 
     def run_window(self, products: int, last: bool) -> None:
-        """Take the window that the latest word completed and issue its products."""
-        self.window_taken = max(self.pop + 1, self.product)
-        earliest = self.window_taken + 1
+        """The array takes the window read and issues its products."""
+        self.taken = max(self.read + 1, self.product)
+        earliest = self.taken + 1
         for index in range(products):
             if last and index == products - 1:
                 earliest = max(earliest, self.finish + self.drain)

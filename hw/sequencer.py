@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .descriptor import DescriptorLayout, descriptor_words
-from .line_buffer import word_layout
+from .words import word_layout
 
 
 class Sequencer(wiring.Component):

@@ -174,7 +174,7 @@ def test_host_is_refused_while_busy():
         patch.setattr(accelerator, "Sequencer", Impatient)
         m = dut.elaborate(None)
     # Four tiles and a weight for only one of them.
-    descriptor = packed_layer(line_last=3).to_bytes(2 * descriptor_words(2), "little")
+    descriptor = packed_layer(outer_last=3).to_bytes(2 * descriptor_words(2), "little")
     tape = [int.from_bytes(descriptor[k:k + 2], "little") for k in range(0, len(descriptor), 2)]
 
     async def host(ctx):

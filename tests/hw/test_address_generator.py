@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from hw.address_generator import AddressGenerator
-from hw.compiler import descriptor_fields
+from hw.compiler import descriptor_fields, layer_shape
 from hw.config import EngineConfig
-from hw.line_buffer import TAGS
 from hw.lowering import Step
 from hw.program import Placement
 from ref.model import Window
@@ -31,54 +30,47 @@ def make_step(shape, outputs, window, depthwise):
                 signed_output=False, macs=0)
 
 
-def walk(step, pixels, source, pad_address):
-    """Every address and its tags, by going through windows instead of steps and counters."""
+def walk(step, config, source, pad_address):
+    """Every address, its place in the patch's row and whether it ends it, from patches alone."""
     inputs, height, width = step.shape
-    outputs, rows, columns = step.result
+    outputs, lines, columns = step.result
     (kernel_rows, kernel_columns), (down, right) = step.window.kernel, step.window.stride
     top, left = step.window.pads[:2]
     pixel_words = -(-inputs // CHANNELS)
-    output_groups = -(-outputs // CHANNELS)
     input_groups = 1 if step.depthwise else pixel_words
-    for group in range(output_groups):
-        for line in range(rows):
-            for first_pixel in range(0, columns, pixels):
-                # The taps of a kernel row whose columns differ by multiples of the stride share
-                # words: pixel p's tap t lies where pixel p + 1's tap t - stride does.
-                reads = [(ky, i, residue, word)
-                         for ky in range(kernel_rows) for i in range(input_groups)
-                         for residue in range(min(right, kernel_columns))
-                         for word in range(pixels - 1 + len(range(residue, kernel_columns, right)))]
-                for number, (ky, i, residue, word) in enumerate(reads):
-                    y = line * down + ky - top
-                    x = (first_pixel + word) * right + residue - left
-                    inside = 0 <= y < height and 0 <= x < width
-                    address = source + (y * width + x) * pixel_words
-                    address += group if step.depthwise else i
-                    row_last = first_pixel + pixels >= columns
-                    group_last = row_last and line == rows - 1
-                    yield address if inside else pad_address, {
-                        "window": word >= pixels - 1,
-                        "first": number == pixels - 1,
-                        "last": number == len(reads) - 1,
-                        "partial": i == input_groups - 1,
-                        "row_last": row_last, "group_last": group_last,
-                        "layer_last": group_last and group == output_groups - 1}
-
-
-def expected_walk(step, pixels, source, pad_address):
-    """`walk` as comparable tuples: address, then tags."""
-    return [(address, *(int(tags[name]) for name in TAGS.members))
-            for address, tags in walk(step, pixels, source, pad_address)]
+    slides = layer_shape(step, config).slides
+    assert not slides or input_groups == 1
+    lanes = min(config.pixels, columns)
+    # What the lanes' taps meet in one row of the map, each word once.
+    reach = sorted({lane * right + tap for lane in range(lanes) for tap in range(kernel_columns)})
+    if kernel_columns > 1:                       # words between taps are read, too
+        reach = list(range(reach[-1] + 1))
+    strips = range(0, columns, config.pixels)
+    if slides:
+        patches = [(x, range((lines - 1) * down + kernel_rows)) for x in strips]
+    else:
+        patches = [(x, range(line * down, line * down + kernel_rows))
+                   for line in range(lines) for x in strips]
+    for group in range(-(-outputs // CHANNELS)):
+        for first, rows in patches:
+            for i in range(input_groups):
+                for row in rows:
+                    for place, offset in enumerate(reach):
+                        y, x = row - top, first * right + offset - left
+                        inside = 0 <= y < height and 0 <= x < width
+                        address = source + (y * width + x) * pixel_words
+                        address += group if step.depthwise else i
+                        yield (address if inside else pad_address, place,
+                               int(place == len(reach) - 1))
 
 
 def check_walk(cases, pixels, stall):
     """Run the walk of one step after another in one generator."""
     config = EngineConfig(channels=CHANNELS, pixels=pixels, requantizers=1, tape_depth=1,
                           activation_depth=1 << 16, single_port=False)
-    dut = AddressGenerator(pixels)
+    dut = AddressGenerator()
     rng = random.Random(pixels)
-    expected = [expected_walk(step, pixels, source, pad) for step, source, pad in cases]
+    expected = [list(walk(step, config, source, pad)) for step, source, pad in cases]
 
     async def check(ctx):
         for (step, source, pad), words in zip(cases, expected, strict=True):
@@ -91,8 +83,8 @@ def check_walk(cases, pixels, stall):
             ctx.set(dut.begin, 0)
             for number, word in enumerate(words):
                 got = await get(ctx, dut.o, stall, rng)
-                tags = [got.tag[name] for name in TAGS.members]
-                assert (got.address, *tags) == word, (step.shape, step.window, number)
+                assert (got.address, got.tag.column, got.tag.row_end) == word, (
+                    step.shape, step.window, number)
             for _ in range(3):
                 *_, valid = await ctx.tick().sample(dut.o.valid)
                 assert not valid, "more words than the layer has"

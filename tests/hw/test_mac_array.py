@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from hw.line_buffer import TAGS
 from hw.mac_array import MacArray
+from hw.words import TAGS
 
 from .streams import put, simulate
 
@@ -30,7 +30,7 @@ def make_tiles(rng, pixels, channels, mode, channel_last, count):
         size = rng.choice([1, 1, 2, 3, 6])
         for index in range(size):
             words = [[corner(rng, 0, 255) for _ in range(channels)] for _ in range(pixels)]
-            tags = {"window": 1, "first": index == 0, "last": index == size - 1,
+            tags = {"first": index == 0, "last": index == size - 1,
                     "partial": rng.randrange(2), "row_last": number & 1,
                     "group_last": number >> 1 & 1, "layer_last": number >> 2 & 1}
             windows.append({"words": words, "tags": tags})

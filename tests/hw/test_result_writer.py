@@ -29,7 +29,6 @@ class LayerCase:
         tiles = -(-columns // pixels)
         self.pixel_last = (columns - 1) % pixels
         self.output_address = int(rng.integers(1 << 15))
-        self.count = rows * columns
         limit = 1 << (config.accumulator_bits - 1)
         lowest = -128 if self.signed else 0
         self.lo = int(rng.integers(lowest, lowest + 100))
@@ -42,26 +41,42 @@ class LayerCase:
         rule = Requantization(np.zeros(outputs, np.int64), self.multiplier, SHIFTS[self.shift],
                               np.full(outputs, self.lo), self.hi)
         stored = requantize(total.reshape(-1, outputs), rule) + 128 * self.signed
-        # A pixel's groups lie side by side.
+        # Tiles go along a row or, where they slide, down a strip; groups of a pixel lie together.
+        self.slides, self.pixels, self.size = bool(rng.integers(2)), pixels, (rows, columns)
+        order = ([(row, tile) for tile in range(tiles) for row in range(rows)] if self.slides
+                 else [(row, tile) for row in range(rows) for tile in range(tiles)])
         self.writes = [(self.output_address + pixel * self.groups + group,
                         stored[pixel, group * channels:(group + 1) * channels].tolist())
-                       for group in range(self.groups) for pixel in range(self.count)]
+                       for group in range(self.groups) for row, tile in order
+                       for pixel in range(row * columns + tile * pixels,
+                                          row * columns + min((tile + 1) * pixels, columns))]
         padded = rng.integers(-limit, limit, (rows, tiles * pixels, outputs))
         padded[:, :columns] = (total - self.bias + limit) % (2 * limit) - limit
         self.tiles = [[(padded[row, tile * pixels:(tile + 1) * pixels,
                                group * channels:(group + 1) * channels],
                         {"row_last": tile == tiles - 1,
+                         "inner_last": (row, tile)[not self.slides] == (rows, tiles)[
+                             not self.slides] - 1,
                          "group_last": tile == tiles - 1 and row == rows - 1,
                          "layer_last": tile == tiles - 1 and row == rows - 1
                          and group == self.groups - 1})
-                       for row in range(rows) for tile in range(tiles)]
-                      for group in range(self.groups)]
+                       for row, tile in order] for group in range(self.groups)]
 
     def descriptor(self):
         return packed_layer(
             shift=self.shift, signed_output=self.signed, lo=self.lo + 128 * self.signed,
             pixel_last=self.pixel_last, output_address=self.output_address,
-            result_pixel=self.groups, result_group=1 - (self.count - 1) * self.groups)
+            result_pixel=self.groups, **self.steps())
+
+    def steps(self):
+        """Address steps between the first results of tiles."""
+        rows, columns = self.size
+        back = (columns - 1) // self.pixels * self.pixels
+        inner, outer = ((columns, self.pixels - (rows - 1) * columns) if self.slides
+                        else (self.pixels, columns - back))
+        last = (rows - 1) * columns + back
+        return {"result_inner": inner * self.groups, "result_outer": outer * self.groups,
+                "result_group": 1 - last * self.groups}
 
     def constants(self, group, channels):
         """A group's constants as memory words."""

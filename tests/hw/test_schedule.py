@@ -9,6 +9,7 @@ from hw.config import EngineConfig
 from hw.descriptor import descriptor_words
 from hw.program import Program
 from hw.schedule import READ_LATENCY, LayerShape, _Clock, layer_cycles
+from hw.window_memory import row_places
 from ref.run import quantize_input
 
 from .engines import CONFIGS, engine_of, random_program
@@ -16,14 +17,16 @@ from .engines import CONFIGS, engine_of, random_program
 
 def random_shape(rng, config, groups):
     """Loop counts as the compiler makes them."""
-    stride, kernel = rng.randint(1, 4), rng.randint(1, 5)
-    taps = [len(range(residue, kernel, stride)) for residue in range(min(stride, kernel))]
+    stride, kernel = rng.randint(1, 4), (rng.randint(1, 4), rng.randint(1, 5))
     products = (1,) if rng.random() < 0.5 else (
         *[config.channels] * rng.randrange(3), rng.randint(1, config.channels))
+    places = row_places(kernel[1])
+    if rng.random() < 0.3:                              # places that are soon used up
+        places = kernel[0] + rng.randrange(2)
     return LayerShape(
-        residue_words=tuple(config.pixels - 1 + count for count in taps),
-        residue_windows=tuple(taps), kernel_rows=rng.randint(1, 4), products=products,
-        tiles=rng.randint(1, 3), lines=rng.randint(1, 4),
+        patch_columns=(config.pixels - 1) * (1 if kernel[1] == 1 else stride) + kernel[1],
+        kernel=kernel, products=products, tiles=rng.randint(1, 3), lines=rng.randint(1, 4),
+        slides=len(products) == 1 and stride <= kernel[0], stride_rows=stride, row_places=places,
         pixel_last=rng.randrange(config.pixels), groups=groups)
 
 

@@ -1,0 +1,179 @@
+"""Words of a patch of the map in, windows of P words out: each word is read once and used often."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .descriptor import ADDRESS_BITS, COORDINATE_BITS, DescriptorLayout
+from .memory import EngineMemory
+from .words import PLACE, TAGS, word_layout
+
+#: Words each lane holds, 2^PLACES_BITS: those of `row_places` rows, each with the columns of the
+#: kernel, rounded up to a power of two.
+PLACES_BITS = 8
+#: Most rows kept: more than keep the memory ahead of the array would only cost counters.
+ROWS_BITS = 4
+
+
+def row_places(kernel_columns: int) -> int:
+    """Rows for which a lane has places, 1 .. 2^ROWS_BITS; ``kernel_columns`` is 1 .. 256."""
+    return min(1 << ROWS_BITS, (1 << PLACES_BITS) >> (kernel_columns - 1).bit_length())
+
+
+def column_mask(kernel_columns: int) -> int:
+    """Bits of a place that tell columns of the kernel, as a number."""
+    return (1 << (kernel_columns - 1).bit_length()) - 1
+
+
+class WindowMemory(wiring.Component):
+    """Fetch the rows of a patch and read windows from them, tap by tap.
+
+    A tile of P output pixels looks at a patch: a few rows of ``(P - 1) * stride + kernel columns``
+    words. Lane p owns a memory and keeps of each row the kernel's columns of its own pixel, so that
+    one address reads tap (row, column) for all lanes. Where the layer ``slides``, tiles follow each
+    other downwards and share the rows they have in common: only ``stride_rows`` new rows are
+    fetched for a tile. Otherwise a row is given up when its taps have been read, and every tile
+    fetches all of its own.
+
+    Rows are requested as soon as a place for them is free. A row's words can be read
+    `EngineMemory.latency` + 1 cycles after its last request was accepted; windows follow each other
+    every cycle and are held until taken.
+
+    Members
+    -------
+    layer : In(DescriptorLayout), stable while running
+    begin : In(1), starts a layer; give it while idle
+    request : In(stream of {address, tag: PLACE})
+    blocked : In(1), the memory does something else in this cycle: nothing is requested
+    enable, address : Out, the activation memory's read port
+    data : In, its answer, `EngineMemory.latency` cycles later
+    o : Out(stream of {words: P words, tags: TAGS})
+    """
+
+    def __init__(self, pixels: int, channels: int) -> None:
+        self.pixels = pixels
+        self.channels = channels
+        word = word_layout(channels)
+        super().__init__({
+            "layer":   In(DescriptorLayout()),
+            "begin":   In(1),
+            "request": In(stream.Signature(data.StructLayout({
+                "address": unsigned(ADDRESS_BITS), "tag": PLACE}))),
+            "blocked": In(1),
+            "enable":  Out(1),
+            "address": Out(ADDRESS_BITS),
+            "data":    In(word),
+            "o":       Out(stream.Signature(data.StructLayout({
+                "words": data.ArrayLayout(word, pixels), "tags": TAGS}))),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Rows are counted when requested, when complete and when given up."""
+        m = Module()
+        layer     = self.layer
+        requested = Signal(ROWS_BITS + 1)       # rows kept or under way
+        complete  = Signal(ROWS_BITS + 1)       # rows kept whole
+        given_up  = Signal(ROWS_BITS + 1)       # rows, in this cycle
+        base      = Signal(ROWS_BITS)           # number of the oldest row kept
+        arriving  = Signal(ROWS_BITS)           # number of the row whose words arrive
+
+        tag = self.request.payload.tag
+        m.d.comb += [
+            self.request.ready.eq(
+                ~self.blocked & ((tag.column != 0) | (requested != layer.row_places))),
+            self.enable.eq(self.request.valid & self.request.ready),
+            self.address.eq(self.request.payload.address),
+        ]
+        valid, place = self.enable, tag
+        for stage in range(EngineMemory.latency):
+            next_valid = Signal(name=f"valid{stage}")
+            next_place = Signal(PLACE, name=f"place{stage}", reset_less=True)
+            m.d.sync += [next_valid.eq(valid), next_place.eq(place)]
+            valid, place = next_valid, next_place
+        row_complete = Signal()
+        m.d.comb += row_complete.eq(valid & place.row_end)
+        m.d.sync += [
+            requested.eq(requested + (self.enable & tag.row_end) - given_up),
+            complete.eq(complete + row_complete - given_up),
+            arriving.eq(arriving + row_complete),
+            base.eq(base + given_up),
+        ]
+
+        row, column, advance = self.walk(m, complete, given_up)
+        for p in range(self.pixels):
+            own = Signal(PLACES_BITS, name=f"column{p}")      # within lane p's part of the row
+            m.d.comb += own.eq(place.column - p * layer.lane_stride)
+            m.submodules[f"lane{p}"] = lane = memory.Memory(
+                shape=self.data.shape(), depth=1 << PLACES_BITS, init=[],
+                attrs={"ram_style": "block", "collision": "undefined"})
+            write, read = lane.write_port(), lane.read_port()
+            m.d.comb += [
+                write.en.eq(valid & (own <= layer.kernel_column_last)),
+                write.addr.eq(self.place_of(arriving, own)),
+                write.data.eq(self.data),
+                read.en.eq(advance),
+                read.addr.eq(self.place_of(base + row, column)),
+                self.o.payload.words[p].eq(read.data),
+            ]
+        return m
+
+    def place_of(self, row: Value, column: Value) -> Value:
+        """Where a lane keeps a word: the column's bits, and from the top down the row's.
+
+        However many bits the columns need, rows have enough others, and no shifter is needed.
+        """
+        rows = row[:ROWS_BITS][::-1] << (PLACES_BITS - ROWS_BITS)
+        return (rows & ~self.layer.column_mask) | column
+
+    def walk(self, m: Module, complete: Value, given_up: Value) -> tuple[Value, Value, Value]:
+        """Row, column and cycle of each read: the taps of a tile, tile after tile."""
+        layer = self.layer
+        column = Signal(8, name="kernel_column")
+        row    = Signal(8, name="kernel_row")
+        # (counter, last index), innermost first
+        counters: list[tuple[Signal, Value]] = [
+            (column, layer.kernel_column_last),
+            (row, layer.kernel_row_last),
+            (Signal(COORDINATE_BITS, name="input_group"), layer.input_group_last),
+            (Signal(COORDINATE_BITS, name="inner"), layer.inner_last),
+            (Signal(COORDINATE_BITS, name="outer"), layer.outer_last),
+            (Signal(COORDINATE_BITS, name="output_group"), layer.output_group_last),
+        ]
+        at_last = Signal(len(counters))
+        m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
+        wraps = [at_last[:level + 1].all() for level in range(len(counters))]
+
+        running, advance = Signal(), Signal()
+        kept_row = Signal(ROWS_BITS)        # the row read, from the oldest kept
+        m.d.comb += [
+            kept_row.eq(Mux(layer.slides, row, 0)),
+            advance.eq(running & (complete > kept_row) & (~self.o.valid | self.o.ready)),
+        ]
+        with m.If(advance & at_last[0]):
+            with m.If(~layer.slides):
+                m.d.comb += given_up.eq(1)
+            with m.Elif(at_last[1]):
+                m.d.comb += given_up.eq(Mux(at_last[3], layer.kernel_row_last + 1,
+                                            layer.stride_rows))
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        tags = self.o.payload.tags
+        with m.If(advance):
+            with m.If(wraps[-1]):
+                m.d.sync += running.eq(0)
+            for level, (counter, _) in enumerate(counters):
+                with m.If(wraps[level - 1] if level else 1):
+                    m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
+            m.d.sync += [
+                self.o.valid.eq(1),
+                tags.first.eq(Cat(counter for counter, _ in counters[:3]) == 0),
+                tags.last.eq(wraps[2]),
+                tags.partial.eq(at_last[2]),
+                tags.row_last.eq(Mux(layer.slides, at_last[4], at_last[3])),
+                tags.inner_last.eq(at_last[3]),
+                tags.group_last.eq(at_last[3:5].all()),
+                tags.layer_last.eq(at_last[3:6].all()),
+            ]
+        with m.If(self.begin):
+            m.d.sync += running.eq(1)
+        return kept_row, column, advance
