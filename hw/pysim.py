@@ -1,6 +1,8 @@
 """The accelerator in Amaranth's own simulator: slow, and nothing between it and the source."""
 
 import warnings
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 from amaranth.back import rtlil
@@ -14,10 +16,14 @@ from .trace import Trace
 
 
 class AmaranthEngine:
-    """A simulated accelerator; words are loaded when it runs. Implements `hw.trace.Engine`."""
+    """A simulated accelerator; words are loaded when it runs. Implements `hw.trace.Engine`.
 
-    def __init__(self, config: EngineConfig) -> None:
+    With ``vcd`` each run writes every signal of the engine into that file, for GTKWave or Surfer.
+    """
+
+    def __init__(self, config: EngineConfig, vcd: str | Path | None = None) -> None:
         self.config = config
+        self.vcd = vcd
         self._memory: dict[tuple[int, int], int] = {}
 
     def load(self, space: int, address: int, words: np.ndarray) -> None:
@@ -60,7 +66,8 @@ class AmaranthEngine:
         simulator.add_testbench(bench)
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            simulator.run()
+            with nullcontext() if self.vcd is None else simulator.write_vcd(str(self.vcd)):
+                simulator.run()
         words = b"".join(word.to_bytes(self.config.channels, "little") for _, _, word in writes)
         return Trace(
             addresses=np.array([address for address, _, _ in writes], np.uint32),

@@ -39,11 +39,13 @@ def known_board(name: str) -> Board:
 def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str = "compiled",
         board: str = "icebreaker", console: Console | None = None,
         observe: Callable[[dict[str, np.ndarray]], None] = lambda maps: None,
-        reproducer: str | None = None) -> dict[str, Any]:
+        reproducer: str | None = None, stop_after: str | None = None, vcd: str | None = None
+        ) -> dict[str, Any]:
     """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
 
     ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`; ``observe`` and
-    ``reproducer`` as for `hw.simulate.simulate`. Returns the
+    ``reproducer`` as for `hw.simulate.simulate`; ``stop_after`` names the last layer to run; the
+    waves of the last sample go into the file ``vcd`` (engine "amaranth"). Returns the
     dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError`
     for bad files, names or counts.
     """
@@ -53,9 +55,11 @@ def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str 
     model = load_model(network)
     inputs = load_data(data).head(samples)
     check_data(inputs, model)
+    if stop_after is not None:
+        model = model.until(stop_after)
     program = fit_program(model, known_board(board))
     with console.status(f"preparing the {engine} engine"):
-        simulated = make_engine(engine, program, board)
+        simulated = make_engine(engine, program, board, vcd)
 
     def progress(indices: Iterable[int]) -> Iterator[int]:
         return iter(track(indices, "simulating", console=console, transient=True))
@@ -90,6 +94,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--engine", choices=ENGINES, default="compiled")
     parser.add_argument("--board", default="icebreaker", metavar="NAME",
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
+    parser.add_argument("--stop-after", metavar="LAYER", help="run the network up to this layer")
+    parser.add_argument("--vcd", metavar="FILE",
+                        help="write the last sample's waves (--engine amaranth)")
     parser.add_argument("--dump", metavar="MAPS.npz",
                         help="write every feature map the engine computed, for ref.compare --dump")
     parser.add_argument("--reproducer", metavar="DIR", default="mismatch",
@@ -97,7 +104,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the result there, too")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
-    for path in (options.json, options.dump):
+    for path in (options.json, options.dump, options.vcd):
         if path:
             check_output(path)
     check_folder(options.reproducer, DESCRIPTION)
@@ -108,7 +115,8 @@ def main(arguments: list[str]) -> int:
             maps.setdefault(name, []).append(values.astype(np.int16))
 
     result = sim(options.network, options.data, samples=options.samples, engine=options.engine,
-                 board=options.board, observe=collect, reproducer=options.reproducer)
+                 board=options.board, observe=collect, reproducer=options.reproducer,
+                 stop_after=options.stop_after, vcd=options.vcd)
     if options.dump:
         write_atomically(options.dump, npz_bytes({name: np.concatenate(parts)
                                                   for name, parts in maps.items()}))

@@ -20,10 +20,15 @@ from .trace import Engine, Trace
 ENGINES = ("amaranth", "compiled", "netlist")
 
 
-def make_engine(kind: str, program: Program, board: str) -> Engine:
-    """A simulated engine: ``kind`` is one of `ENGINES`; ``board`` decides the netlist's cells."""
+def make_engine(kind: str, program: Program, board: str, vcd: str | Path | None = None) -> Engine:
+    """A simulated engine: ``kind`` is one of `ENGINES`; ``board`` decides the netlist's cells.
+
+    Only the engine "amaranth" can write the waves of its last run into the file ``vcd``.
+    """
+    if vcd is not None and kind != "amaranth":
+        raise UserError(f"the engine {kind} writes no waves; use --engine amaranth with --vcd")
     if kind == "amaranth":
-        return AmaranthEngine(program.config)
+        return AmaranthEngine(program.config, vcd)
     if kind == "compiled":
         return compiled_engine(program.config)
     if kind == "netlist":

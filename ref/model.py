@@ -7,11 +7,12 @@ Feature maps are ``(channels, height, width)``; a vector is ``(channels, 1, 1)``
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .ausn import AusnCode
+from .errors import UserError
 
 #: The shifts a requantizer may use; hardware holds one fixed shifter for each.
 SHIFTS = (16, 20, 24, 28)
@@ -240,3 +241,14 @@ class Model:
     def output_tensor(self) -> Tensor:
         """The type of the last layer's result."""
         return self.tensors[self.layers[-1].output]
+
+    def until(self, layer: str) -> Model:
+        """The network that ends in the layer of that name; `UserError` when there is none."""
+        names = [one.name for one in self.layers]
+        if layer not in names:
+            raise UserError(f"the network {self.name!r} has no layer {layer!r}; its layers are "
+                            f"{', '.join(names)}")
+        layers = self.layers[:names.index(layer) + 1]
+        kept = {self.input.tensor, *(one.output for one in layers)}
+        return replace(self, layers=layers, tensors={
+            name: tensor for name, tensor in self.tensors.items() if name in kept})

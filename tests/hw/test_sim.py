@@ -85,11 +85,25 @@ def test_a_mismatch_is_exit_code_1(folder, monkeypatch, capsys):
     assert "maps.npz differs first in layer " in capsys.readouterr().err
 
 
+def test_stop_after_a_layer_with_waves(folder, capsys):
+    """The first layers alone take as long as they do in the whole network; VCD is a text file."""
+    assert sim("--engine", "amaranth", "--samples", "1") == 0
+    whole = json.loads(Path("result.json").read_text())["layers"]
+    assert sim("--engine", "amaranth", "--samples", "1", "--stop-after", whole[1]["name"],
+               "--vcd", "waves.vcd") == 0
+    part = json.loads(Path("result.json").read_text())["layers"]
+    assert part == whole[:2]
+    text = Path("waves.vcd").read_text()
+    assert "$enddefinitions" in text and "window_memory" not in text and "windows" in text
+
+
 @pytest.mark.parametrize("arguments, sentence", [
     (["--samples", "0"], "--samples must be at least 1, not 0"),
     (["--board", "arty"], "unknown board 'arty'; the boards are icebreaker, ulx3s_85f"),
     (["--json", "none/result.json"], "the directory none of the output does not exist; create it"),
     (["--json", "."], "the output . is a directory; name a file"),
+    (["--stop-after", "no"], "has no layer 'no'; its layers are layer0, layer1, layer2"),
+    (["--vcd", "none/waves.vcd"], "the directory none of the output does not exist; create it"),
     (["--data", "none.npz"], "none.npz: no such file or directory; check the path"),
     (["--data", "net.q.npz"], "net.q.npz holds no array named x"),
     (["--data", "other.npz"], "other.npz's samples have shape (1, 2, 3), and the network "),
