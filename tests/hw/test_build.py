@@ -176,7 +176,8 @@ def nan_network():
 
 
 NETWORKS = {
-    "tanh": (lambda: network().add("Tanh"), r"Tanh 'tanh7' is an unsupported operator; train with ReLU"),
+    "tanh": (lambda: network().add("Tanh"),
+             r"Tanh 'tanh7' is an unsupported operator; train with ReLU"),
     "dynamic": (lambda: Graph(("N", 3, "H", 5)).conv(4, 3),
                 r"axis 2 of input 'input' has dynamic size H; export the network with fixed sizes"),
     "nan": (nan_network, "Conv 'conv0' has a weight that is not a number or infinite in 'c0'"),
