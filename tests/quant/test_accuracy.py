@@ -20,16 +20,17 @@ def test_shared_networks(tmp_path, monkeypatch, network, lost):
     assert result["integer"] >= result["float"] - lost
 
 
-@pytest.mark.parametrize(("network", "preset", "weight_scale", "least"), [
-    ("kws", "w4a8", "channel", 91.2), ("vww_relu6", "w8a8", "tensor", 76.6),
-    ("imagenet_128", "w8a8", "channel", 43.3)])
+@pytest.mark.parametrize(("network", "preset", "weight_scale", "input_bits", "least"), [
+    ("kws", "w4a8", "channel", 8, 91.2), ("vww_relu6", "w8a8", "tensor", 8, 76.6),
+    ("imagenet_128", "w8a8", "channel", 8, 43.3), ("kws_arm_l", "w8a8", "channel", 12, 91.0)])
 @pytest.mark.long
-def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_scale, least):
+def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_scale, input_bits,
+                               least):
     if not accuracy.SHARED.is_dir():
         pytest.skip(f"no data folder {accuracy.SHARED}")
     pytest.importorskip("PIL", reason="expanding the images needs Pillow")
     monkeypatch.setattr(accuracy, "DATA", tmp_path)
-    assert accuracy.measure(network, preset, weight_scale)["integer"] >= least
+    assert accuracy.measure(network, preset, weight_scale, input_bits)["integer"] >= least
 
 
 def test_record_replaces_only_the_same_measurement(tmp_path, monkeypatch):
