@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -27,9 +28,9 @@ from tests.quant.test_branches import residual_graph
 from tests.quant.test_quantize import snr
 
 
-@pytest.fixture
-def setting(tmp_path):
-    network, data = depthwise_network(tmp_path), image_data()
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    network, data = depthwise_network(tmp_path_factory.mktemp("net")), image_data()
     model = quantize(network, data, Settings(weight_bits=6))
     return network, data, model
 
@@ -202,16 +203,21 @@ def test_page_of_a_network_without_error(tmp_path):
     assert not page.open
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    depthwise_graph().save(tmp_path)
-    data = image_data()
-    np.savez(tmp_path / "calib.npz", x=data.x, x_scale=1 / 64, x_zero_point=127.5)
-    np.savez(tmp_path / "test.npz", x=data.x[:20], y=np.zeros(20, np.int64), x_scale=1 / 64,
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    path, data = tmp_path_factory.mktemp("prepared"), image_data()
+    depthwise_graph().save(path)
+    np.savez(path / "calib.npz", x=data.x, x_scale=1 / 64, x_zero_point=127.5)
+    np.savez(path / "test.npz", x=data.x[:20], y=np.zeros(20, np.int64), x_scale=1 / 64,
              x_zero_point=127.5)
-    save_model(quantize(tmp_path / "small.onnx", tmp_path / "calib.npz"), tmp_path / "small.q.npz")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    save_model(quantize(path / "small.onnx", path / "calib.npz"), path / "small.q.npz")
+    return path
+
+
+@pytest.fixture
+def folder(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(prepared, tmp_path / "folder"))
+    return tmp_path / "folder"
 
 
 def test_command(folder, capsys):

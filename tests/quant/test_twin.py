@@ -1,6 +1,7 @@
 """A model's parts in its float network: all together they are the integer network."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -157,18 +158,23 @@ def test_a_convolution_the_quantizer_put_first(tmp_path):
                           run(model, data.x))
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    path, data = tmp_path_factory.mktemp("prepared"), image_data()
+    depthwise_graph().save(path)
+    np.savez(path / "test.npz", x=data.x, y=np.zeros(len(data), np.int64), x_scale=1 / 64,
+             x_zero_point=127.5)
+    save_model(quantize(path / "small.onnx", path / "test.npz"), path / "small.q.npz")
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path):
-    depthwise_graph().save(tmp_path)
-    data = image_data()
-    labels = np.zeros(len(data), np.int64)
-    np.savez(tmp_path / "test.npz", x=data.x, y=labels, x_scale=1 / 64, x_zero_point=127.5)
-    save_model(quantize(tmp_path / "small.onnx", tmp_path / "test.npz"), tmp_path / "small.q.npz")
-    return tmp_path
+def folder(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(prepared, tmp_path / "folder"))
+    return tmp_path / "folder"
 
 
-def test_eval(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
+def test_eval(folder, capsys):
     assert run_command(main, ["eval", "small.q.npz", "--data", "test.npz", "--float", "small.onnx",
                               "--samples", "30", "--json", "accuracy.json"]) == 0
     printed = capsys.readouterr().out
@@ -178,8 +184,7 @@ def test_eval(folder, monkeypatch, capsys):
         "float", "weights", "activations", "full"]
 
 
-def test_quantize_reports_accuracy_first(folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
+def test_quantize_reports_accuracy_first(folder, capsys):
     assert run_command(main, ["quantize", "small.onnx", "--calib", "test.npz", "--data",
                               "test.npz", "-o", "new.q.npz"]) == 0
     printed = capsys.readouterr().out
@@ -193,8 +198,7 @@ def test_quantize_reports_accuracy_first(folder, monkeypatch, capsys):
     (["small.q.npz", "--data", "test.npz", "--samples", "0"], "ask for at least one"),
     (["small.q.npz", "--data", "test.npz", "--json", "absent/a.json"], "does not exist"),
 ])
-def test_eval_refuses(folder, monkeypatch, capsys, arguments, sentence):
-    monkeypatch.chdir(folder)
+def test_eval_refuses(folder, capsys, arguments, sentence):
     before = sorted(folder.rglob("*"))
     assert run_command(main, ["eval", *arguments]) == 2
     error = capsys.readouterr().err
