@@ -83,6 +83,23 @@ def test_what_is_said_of_each_layer(setting):
     assert json.loads(json.dumps(report)) == report
 
 
+def test_values_beyond_the_calibrated_range_are_clipped(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=None), image_data()
+    calm = replace(data, x=(128 + (data.x.astype(int) - 128) // 4).astype(np.uint8))
+    model = quantize(network, calm)
+    values = dict(evaluate_tensors(network, data.head(16).real()))
+    layers = analyze(model, network, data)["layers"][:-1]
+    for layer in layers:
+        value, tensor = values[layer["output"]], model.tensors[layer["output"]]
+        beyond = value > (tensor.hi + 0.5) * tensor.scale.reshape(-1, 1, 1)
+        rounded = Twin(model, network).rounding()(layer["output"], value)
+        error = (rounded - value) ** 2 / (value ** 2).sum()
+        assert close(layer["activation_errors"]["clipping"], float(error[beyond].sum()))
+        assert close(layer["activation_errors"]["rounding"], float(error[~beyond].sum()))
+    assert any(layer["activation_errors"]["clipping"] > layer["activation_errors"]["rounding"]
+               for layer in layers)
+
+
 def test_fewer_bits_cost_more(setting):
     network, data, model = setting
     for layer in analyze(model, network, data)["layers"]:
