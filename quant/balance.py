@@ -143,8 +143,8 @@ class _Group:
 def _groups(network: FloatNetwork, channelwise: bool) -> list[_Group]:
     """The groups that may have factors, in order.
 
-    All layers around them are convolutions, pools and sums; one of the convolutions that read them
-    mixes channels, or need not where ``channelwise``.
+    All layers around them are convolutions, pools and sums that nothing quantized before; one of
+    the convolutions that read them mixes channels, or need not where ``channelwise``.
     """
     groups = []
     for tensors in dict.fromkeys(network.linked(PASSING_FACTORS).values()):
@@ -157,8 +157,9 @@ def _groups(network: FloatNetwork, channelwise: bool) -> list[_Group]:
         chosen = [(index, layer) for index, layer in readers if not layer.channelwise]
         if channelwise and not chosen:
             chosen = readers
-        if not chosen or tensors & {network.input, network.output} or not all(
-                isinstance(layer, (FloatConv, *PASSING_FACTORS)) for _, layer in around):
+        if not chosen or tensors & {network.input, network.output, *network.stored} or not all(
+                isinstance(layer, (FloatConv, *PASSING_FACTORS))
+                and getattr(layer, "weight_step", None) is None for _, layer in around):
             continue
         groups.append(_Group(
             tensors, tuple(index for index, _ in makers), tuple(index for index, _ in readers),

@@ -14,19 +14,23 @@ LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
 LARGEST_RATIO = LARGEST_MULTIPLIER / (1 << min(SHIFTS))
 
 
-def requantizer_ratio(ratio: np.ndarray) -> tuple[np.ndarray, int]:
+def requantizer_ratio(ratio: np.ndarray, nearest: np.ndarray | bool = False
+                      ) -> tuple[np.ndarray, int]:
     """Odd ``multiplier`` (O,) int64 and ``shift`` with ``multiplier / 2^shift >= ratio``, closest.
 
     ``ratio`` (O,) is float64 in ``(0, LARGEST_RATIO]``. The shift is the largest of `SHIFTS` with
     which the largest multiplier has at most 15 bits, so its precision is best; a ratio below
-    ``2^-shift`` becomes ``2^-shift``. Scaling by a power of two is exact in float64.
+    ``2^-shift`` becomes ``2^-shift``. Where ``nearest`` it may also be smaller than the one asked.
+    Scaling by a power of two is exact in float64.
     """
     largest = float(ratio.max())
     if not 0 < largest <= LARGEST_RATIO:
         raise ValueError(f"ratio {largest:g} is outside (0, {LARGEST_RATIO:g}]")
-    shift = max(shift for shift in SHIFTS if math.ldexp(largest, shift) <= LARGEST_MULTIPLIER)
-    ceiling = [math.ceil(math.ldexp(float(value), shift)) for value in ratio]
-    return np.array([max(1, value | 1) for value in ceiling], np.int64), shift
+    limit = LARGEST_MULTIPLIER + (0.5 if np.all(nearest) else 0)
+    shift = max(shift for shift in SHIFTS if math.ldexp(largest, shift) <= limit)
+    exact = np.ldexp(ratio, shift)
+    odd = np.where(nearest, 2 * np.rint((exact - 1) / 2) + 1, np.ceil(exact).astype(np.int64) | 1)
+    return np.clip(odd, 1, LARGEST_MULTIPLIER).astype(np.int64), shift
 
 
 def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool

@@ -125,7 +125,8 @@ def evaluate_layer(layer: FloatLayer, *sources: np.ndarray) -> np.ndarray:
             caps = cap_of(layer.activation).astype(x.dtype).reshape(-1, 1, 1)
             np.clip(result, 0, caps, out=result)
         elif isinstance(layer.activation, Leaky):
-            np.multiply(result, x.dtype.type(layer.activation.slope), out=result,
+            slope = np.reshape(layer.activation.slope, (-1, 1, 1)).astype(x.dtype)
+            np.multiply(result, slope, out=result,
                         where=result < 0)
         return result
     if isinstance(layer, FloatConcat):

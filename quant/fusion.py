@@ -14,7 +14,7 @@ from onnx import NodeProto
 from ref.errors import UserError
 from ref.model import Window
 
-from .graph import Activation, FloatAdd, FloatConv, Leaky, cap_of
+from .graph import Activation, FloatAdd, FloatConv, Leaky, cap_of, is_rectified
 from .onnx_file import attributes, where
 from .walk import Walk
 
@@ -70,22 +70,30 @@ class Fusion(Walk):
 
     def _affine(self, node: NodeProto, scale: np.ndarray, offset: np.ndarray) -> None:
         """Multiply the view by ``scale`` and add ``offset``; both broadcast to the view."""
-        gain, shift = self._per_channel(node, scale), self._per_channel(node, offset)
+        gain, shift = self.per_channel(node, scale), self.per_channel(node, offset)
         index = self.open_layer()
         last = None if index is None else self.layers[index]
+        stored = self.stored.get(self.now.tensor)
         if self.now.tensor == self.graph.input and not self.now.shared:
             if any(gain == 0):
                 raise UserError(f"{where(node)} multiplies an input channel by 0; remove the "
                                 "channel")
             self.gain, self.offset = self.gain * gain, self.offset * gain + shift
-        elif index is not None and isinstance(last, FloatConv) and last.activation is None:
+        elif index is not None and isinstance(last, FloatConv) and (
+                (not shift.any() and (gain > 0).all())
+                or (stored is None and last.activation is None)):
+            caps = cap_of(last.activation) * gain
             self.change_layer(index, replace(
                 last, output=node.output[0], bias=last.bias * gain + shift,
-                weight=last.weight * gain[:, None, None, None]))
+                weight=last.weight * gain[:, None, None, None],
+                activation=caps if np.isfinite(caps).all() else last.activation,
+                weight_step=None if last.weight_step is None else last.weight_step * abs(gain)))
+            if stored is not None:          # its integers stay
+                self.stored[node.output[0]] = replace(stored, step=stored.step * gain)
         else:
-            self._channelwise(node, gain, shift, None)
+            self.channelwise(node, gain, shift, None)
 
-    def _per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
+    def per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
         """``value``, broadcast to the view, as one number per channel of the map, (C,)."""
         view = self.now.view
         try:
@@ -101,7 +109,7 @@ class Fusion(Walk):
                             "number per channel is supported")
         return channels[:, 0].copy()
 
-    def _channelwise(self, node: NodeProto, gain: np.ndarray, offset: np.ndarray,
+    def channelwise(self, node: NodeProto, gain: np.ndarray, offset: np.ndarray,
                      activation: Activation) -> None:
         """Append a 1x1 depthwise convolution, for what no layer before it can take in."""
         view = self.now.view
@@ -120,37 +128,70 @@ class Fusion(Walk):
                 return
             if low < 0 and self.non_negative(self.now.tensor):
                 low = 0.0
+            if low < 0 < high and self._quantized_next(node):
+                self.set(limits=(low, high))
+                return
             if low != 0 or not high > 0:
                 raise UserError(f"{where(node)} clips to {low:g}..{high:g}; only a lower limit of "
                                 "0 and a positive upper limit are supported")
-        if high == math.inf and self.non_negative(self.now.tensor):
+        self.rectify(node, high, node.output[0])
+
+    def _quantized_next(self, node: NodeProto) -> bool:
+        """Whether a QuantizeLinear, and nothing else, reads the result of a node."""
+        readers = [reader.op_type for reader in self.graph.nodes if node.output[0] in reader.input]
+        return readers == ["QuantizeLinear"]
+
+    def rectify(self, node: NodeProto, cap: float, output: str) -> None:
+        """A ReLU with a ``cap``, or infinity, whose result is called ``output`` if it is fused."""
+        if cap == math.inf and self.non_negative(self.now.tensor):
             return
-        activation: Activation = "relu" if high == math.inf else high
         index = self.open_layer()
         last = None if index is None else self.layers[index]
         if index is not None and isinstance(last, FloatConv | FloatAdd):
-            cap = min(high, float(cap_of(last.activation)))
-            self.change_layer(index, replace(last, output=node.output[0],
-                                             activation="relu" if cap == math.inf else cap))
+            caps = np.minimum(cap, cap_of(last.activation))
+            activation: Activation = (caps if caps.ndim else
+                                      "relu" if caps == math.inf else float(caps))
+            self.change_layer(index, replace(last, output=output, activation=activation))
         else:
             channels = self.now.shape[0]
-            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
+            self.channelwise(node, np.ones(channels), np.zeros(channels),
+                             "relu" if cap == math.inf else cap)
+
+    def minimum(self, node: NodeProto) -> None:
+        """Min with a constant; one that differs between channels is a ReLU's cap for each."""
+        constant = [place for place, name in enumerate(node.input) if name in self.constants]
+        values = [self.constant(node, place) for place in constant]
+        if len(node.input) != 2 or len(values) != 1 or (values[0] == values[0].flat[0]).all():
+            self.clip(node)
+            return
+        index = self.open_layer()
+        last = None if index is None else self.layers[index]
+        caps = self.per_channel(node, values[0])
+        if index is None or not (isinstance(last, FloatConv | FloatAdd)
+                                 and is_rectified(last.activation)) or (caps < 0).any():
+            raise UserError(f"{where(node)} has a limit for each channel; only those of 0 or more "
+                            "right after a ReLU are supported")
+        self.change_layer(index, replace(last, output=node.output[0], activation=np.minimum(
+            caps, cap_of(last.activation))))
 
     def leaky(self, node: NodeProto) -> None:
-        """LeakyRelu; its slope must not be negative."""
-        slope = float(attributes(node).get("alpha", 0.01))
-        if slope < 0:
-            raise UserError(f"{where(node)} has a negative slope ({slope:g}); only slopes of 0 or "
-                            "more are supported")
-        if slope == 1 or self.non_negative(self.now.tensor):
+        """LeakyRelu and PRelu with constant slopes, which must not be negative."""
+        slope: float | np.ndarray = float(attributes(node).get("alpha", 0.01))
+        if node.op_type == "PRelu":
+            slope = self.per_channel(node, self.constant(node, 1))
+            slope = float(slope[0]) if (slope == slope[0]).all() else slope
+        if np.min(slope) < 0:
+            raise UserError(f"{where(node)} has a negative slope ({np.min(slope):g}); only slopes "
+                            "of 0 or more are supported")
+        if np.all(slope == 1) or self.non_negative(self.now.tensor):
             return
-        activation: Activation = Leaky(slope) if slope else "relu"
+        activation: Activation = Leaky(slope) if np.any(slope) else "relu"
         index, channels = self.open_layer(), self.now.shape[0]
         last = None if index is None else self.layers[index]
         if index is not None and isinstance(last, FloatConv) and last.activation is None:
             self.change_layer(index, replace(last, output=node.output[0], activation=activation))
         else:
-            self._channelwise(node, np.ones(channels), np.zeros(channels), activation)
+            self.channelwise(node, np.ones(channels), np.zeros(channels), activation)
 
     def _limits(self, node: NodeProto) -> tuple[float, float]:
         """The lower and the upper limit of Clip, Max or Min, infinite where one is left out."""

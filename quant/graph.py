@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from ref.model import BLOCK, Window
 class Leaky:
     """Leaky ReLU: negative values times ``slope``, which is larger than 0."""
 
-    slope: float
+    slope: float | np.ndarray               # one number or one per channel
 
 
 #: What follows a layer: nothing, ReLU, ReLU with a cap (one number or one per channel), leaky ReLU.
@@ -53,6 +53,8 @@ class FloatConv(FloatWindowed):
     bias: np.ndarray                        # (O,) float64
     groups: int
     activation: Activation
+    #: (O,) float64: the scale of weights that came as integers, which are kept; None: free weights.
+    weight_step: np.ndarray | None = None
 
     @property
     def channelwise(self) -> bool:
@@ -104,11 +106,31 @@ PASSING = (FloatMaxPool, FloatConcat, FloatSpaceToDepth)
 
 
 @dataclass(frozen=True, eq=False)
+class StoredMap:
+    """How an already quantized file rounds a map: to integers ``lo..hi`` times ``step``."""
+
+    step: np.ndarray                        # (C,) float64
+    lo: int
+    hi: int
+
+    @property
+    def signed(self) -> bool:
+        """Whether the integers need a sign."""
+        return self.lo < 0
+
+    @property
+    def bits(self) -> int:
+        """Bits of the integers, 2 at least."""
+        return max(2, self.hi.bit_length() + int(self.signed))
+
+
+@dataclass(frozen=True, eq=False)
 class FloatNetwork:
     """Layers in execution order, from one input to one output, which the last layer makes.
 
     Layers read the input as ``real * input_gain + input_offset`` (per channel: a normalization
-    that precedes the first convolution), and their padding is zero in that result.
+    that precedes the first convolution), and their padding is zero in that result. ``stored`` has,
+    by tensor name, the maps whose scales an already quantized file gives.
     """
 
     name: str
@@ -118,6 +140,7 @@ class FloatNetwork:
     input_gain: np.ndarray                  # (C,) float64
     input_offset: np.ndarray                # (C,) float64
     layers: tuple[FloatLayer, ...]
+    stored: dict[str, StoredMap] = field(default_factory=dict)
 
     @property
     def output(self) -> str:

@@ -1,4 +1,4 @@
-"""A float ONNX network as a graph of few kinds of layers, normalizations fused in float64.
+"""An ONNX network as a graph of few kinds of layers, normalizations fused in float64.
 
 `quant.fusion` takes normalizations and activations into the layer before them, `quant.walk` says
 which layer's map each ONNX tensor is.
@@ -16,16 +16,17 @@ from onnx import NodeProto
 from ref.errors import UserError
 from ref.model import Window
 
-from .fusion import Fusion
 from .graph import FloatAveragePool, FloatConv, FloatMaxPool, FloatNetwork, FloatWindowed
 from .onnx_file import FLOATS, attributes, read_graph, where
+from .quantized_maps import QuantizedMaps
 from .views import REARRANGING, axes_of, is_ordered, rearranged
 from .windows import pad_node_pads, spread_kernel, window_of
 
 
 def import_onnx(path: str | Path) -> FloatNetwork:
-    """Read a float ONNX file (operator set 11 or later) into a `FloatNetwork`.
+    """Read an ONNX file (operator set 11 or later) into a `FloatNetwork`.
 
+    An already quantized file (QDQ or QOperator) keeps its integers and scales in it.
     Batch normalization and constant additions and multiplications are fused into the convolutions
     in float64; a final softmax is left out, since it does not change the label. Raises
     `UserError` naming the node for everything that cannot be kept exactly; `OSError` for an
@@ -38,7 +39,7 @@ def import_onnx(path: str | Path) -> FloatNetwork:
     return walk.finish()
 
 
-class _Import(Fusion):
+class _Import(QuantizedMaps):
     """A walk with a handler for every operator."""
 
     def take(self, node: NodeProto) -> None:
@@ -53,7 +54,8 @@ class _Import(Fusion):
 
     def _take_one(self, node: NodeProto, name: str) -> None:
         """Add a node that reads one tensor from data."""
-        self.read(name)
+        rounded = self.read(name).rounded
+        self.check_real(node)
         if node.op_type in KEEPING:
             self._check_kept(node)
         elif node.op_type in REARRANGING:
@@ -63,11 +65,16 @@ class _Import(Fusion):
         elif node.op_type in ("Softmax", "LogSoftmax"):
             self.check_readable(node)
             self.set(ended=node)
+        elif node.op_type == "DequantizeLinear":
+            self.dequantize(node)
+        elif node.op_type == "QuantizeLinear":
+            self.quantize(node)
         else:
             if self.now.ended is not None or node.op_type not in TAKING_PADS:
                 self.check_readable(node)
             self.check_whole(node)
             HANDLERS[node.op_type](self, node)
+            self.set(rounded=rounded)
 
     def _check_kept(self, node: NodeProto) -> None:
         """Refuse a Cast to integers and a Dropout that drops."""
@@ -87,7 +94,8 @@ class _Import(Fusion):
             raise UserError(f"the output {self.graph.output!r} is padded, cut or transposed after "
                             "its last layer; cut the network before that")
         return FloatNetwork(self.graph.name, self.graph.input, self.input_shape,
-                            self.graph.input_shape, self.gain, self.offset, tuple(self.layers))
+                            self.graph.input_shape, self.gain, self.offset, tuple(self.layers),
+                            self.stored_maps())
 
     # -- layers ---------------------------------------------------------------------------------
     def convolution(self, node: NodeProto) -> None:
@@ -102,6 +110,7 @@ class _Import(Fusion):
             raise UserError(f"{where(node)} has weights of shape {weight.shape} and {groups} "
                             f"groups for {shape[0]} input channels; export it again")
         weight = spread_kernel(node, weight, values.get("dilations", [1, 1]))
+        step = self.weight_step(node, 1, 0)
         bias = self.constant(node, 2, np.zeros(len(weight)))
         window = window_of(node, values, weight.shape[2:], shape[1:], self.now.pads)
         kept = None
@@ -111,11 +120,13 @@ class _Import(Fusion):
                 weight = weight[:, place]
             elif groups == len(weight) == shape[0]:
                 weight, bias, kept = weight[place], bias[place], order
+                step = None if step is None else step[place]
             else:
                 raise UserError(f"{where(node)} reads groups of channels that were moved; only "
                                 "dense and depthwise convolutions can follow such a move")
         self.append_windowed(FloatConv(node.name or node.output[0], (self.now.tensor,),
-                                       node.output[0], window, weight, bias, groups, None),
+                                       node.output[0], window, weight, bias, groups, None,
+                                       step),
                              len(weight), kept)
 
     def gemm(self, node: NodeProto) -> None:
@@ -124,9 +135,12 @@ class _Import(Fusion):
         if values.get("transA", 0):
             raise UserError(f"{where(node)} transposes its data (transA); export it without")
         weight = self.constant(node, 1) * values.get("alpha", 1.0)
-        weight = weight if values.get("transB", 0) else weight.T
+        transposed = bool(values.get("transB", 0))
+        weight = weight if transposed else weight.T
         bias = self.constant(node, 2, np.zeros(1)) * values.get("beta", 1.0)
-        self._fully_connected(node, weight, np.broadcast_to(bias.ravel(), len(weight)))
+        step = self.weight_step(node, 1, 0 if transposed else 1)
+        self._fully_connected(node, weight, np.broadcast_to(bias.ravel(), len(weight)),
+                              None if step is None else step * abs(values.get("alpha", 1.0)))
 
     def matmul(self, node: NodeProto) -> None:
         """MatMul with a constant on the right; a bias follows as an Add."""
@@ -134,9 +148,11 @@ class _Import(Fusion):
         if weight.ndim != 2:
             raise UserError(f"{where(node)} multiplies by a constant of {weight.ndim} axes; only "
                             "matrices (features, outputs) are supported")
-        self._fully_connected(node, weight.T, np.zeros(weight.shape[1]))
+        self._fully_connected(node, weight.T, np.zeros(weight.shape[1]),
+                              self.weight_step(node, 1, 1))
 
-    def _fully_connected(self, node: NodeProto, matrix: np.ndarray, bias: np.ndarray) -> None:
+    def _fully_connected(self, node: NodeProto, matrix: np.ndarray, bias: np.ndarray,
+                         step: np.ndarray | None) -> None:
         """Append the layer with ``matrix`` (O, features) of the current view's order."""
         view = self.now.view
         if view.ndim != 2:
@@ -152,7 +168,7 @@ class _Import(Fusion):
         self.append_windowed(
             FloatConv(node.name or node.output[0], (self.now.tensor,), node.output[0],
                       self.window_of_map(), weight.reshape(len(matrix), *self.now.shape),
-                      bias.copy(), 1, None), len(matrix))
+                      bias.copy(), 1, None, step), len(matrix))
         self.set(view=self.now.view.reshape(1, -1))
 
     def pool(self, node: NodeProto) -> None:
@@ -245,7 +261,7 @@ HANDLERS = {
     "Conv": _Import.convolution, "Div": _Import.arithmetic, "Gemm": _Import.gemm,
     "GlobalAveragePool": _Import.global_pool, "GlobalMaxPool": _Import.global_pool,
     "LeakyRelu": _Import.leaky, "MatMul": _Import.matmul, "MaxPool": _Import.pool,
-    "Max": _Import.clip, "Min": _Import.clip,
-    "Mul": _Import.arithmetic, "Pad": _Import.pad, "ReduceMax": _Import.reduce,
+    "Max": _Import.clip, "Min": _Import.minimum, "Mul": _Import.arithmetic,
+    "PRelu": _Import.leaky, "Pad": _Import.pad, "ReduceMax": _Import.reduce,
     "ReduceMean": _Import.reduce, "Relu": _Import.clip, "Sub": _Import.arithmetic,
 }

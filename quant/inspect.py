@@ -130,7 +130,7 @@ def _activation(layer: FloatLayer) -> str | None:
     if not isinstance(layer, FloatConv | FloatAdd) or layer.activation is None:
         return None
     if isinstance(layer.activation, Leaky):
-        return f"leaky ReLU {layer.activation.slope:g}"
+        return f"leaky ReLU {np.mean(layer.activation.slope):g}"
     assert is_rectified(layer.activation)
     cap = float(cap_of(layer.activation).max())
     return "ReLU" if cap == math.inf else f"ReLU{cap:g}"

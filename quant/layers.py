@@ -46,8 +46,16 @@ from .graph import (
     is_rectified,
 )
 from .greedy import Moments
+from .kept import kept_code, kept_ratio
 from .presets import Settings
-from .weights import WIDE_LOSS, WeightCode, round_weights, weight_codes, weight_steps
+from .weights import (
+    WIDE_LOSS,
+    LinearCode,
+    WeightCode,
+    round_weights,
+    weight_codes,
+    weight_steps,
+)
 
 #: A channel whose products never move its result by this share of an output step is constant: its
 #: weights become 0 and its accumulator step this share squared, which is all its bias needs.
@@ -123,8 +131,10 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
                  moments: Moments | None) -> tuple[Conv2d, Quantized, int]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof.
 
-    Also how many channels have a coarser step to fit the accumulator.
+    Weights that came as integers stay where ratio and accumulator allow (see `quant.kept`). Also
+    how many channels have a coarser step to fit the accumulator.
     """
+    kept = layer.weight_step is not None
     pad_value = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi).astype(np.int64)
     padded = pad_value if any(layer.window.pads) else None
     inputs = layer.input_of_output                              # (O, I / groups)
@@ -137,7 +147,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         step = np.full_like(step, step.max())
     moved = (np.abs(rows) * np.maximum(np.abs(reads.lo - reads.zero),
                                        np.abs(reads.hi - reads.zero))).sum(axis=1)
-    unit = np.where(moved < step * INVISIBLE, step * INVISIBLE ** 2, unit)
+    if not kept:
+        unit = np.where(moved < step * INVISIBLE, step * INVISIBLE ** 2, unit)
     for bits in (settings.accumulator_bits, *(WORD_BITS,) * settings.wider_accumulators):
         word = 1 << (bits - 1)
         narrowed = narrow(rows, unit, code, reads, word)
@@ -157,8 +168,11 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         step = np.maximum(step, unit / LARGEST_RATIO)
         if target.shared:
             step = np.full_like(step, step.max())
-        multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
-        unit = multiplier * 2.0 ** -shift * step                # the realized one
+        if kept:
+            multiplier, shift, unit = kept_ratio(unit, step, target.statistics)
+        else:
+            multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
+            unit = multiplier * 2.0 ** -shift * step            # the realized one
         integers, bias = _rounded(weight, unit, code, layer, source, settings, moments)
         reach, bias = reads.reach(integers.reshape(rows.shape), bias)
         if (reach <= word).all():
@@ -175,7 +189,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
                               (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
     whole = integers.astype(code.dtype), bias.astype(np.int64)
     made = Conv2d(
-        layer.name, layer.inputs, layer.output, whole[0], settings.weight_bits, layer.window,
+        layer.name, layer.inputs, layer.output, whole[0],
+        code.weight_bits if isinstance(code, LinearCode) else settings.weight_bits, layer.window,
         layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative,
                                                   target.code),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups),
@@ -233,6 +248,8 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
     least is taken, integers wider than a byte only at less than `WIDE_LOSS` of the others. With one
     weight step per layer a depthwise layer's rows keep their input channel's own step.
     """
+    if layer.weight_step is not None:
+        return kept_code(layer, source.step)
     gain = np.ones((len(weight), 1))
     if settings.weight_scale == "tensor":
         gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)

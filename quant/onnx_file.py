@@ -1,4 +1,4 @@
-"""A float ONNX file read, checked and reduced to its needed nodes with constants folded."""
+"""An ONNX file read, checked and reduced to its needed nodes with constants folded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from onnx.reference import ReferenceEvaluator
 
 from ref.errors import UserError
 
+from .qoperators import without_qoperators
+from .stored import StoredConstant, fold_quantizer
+
 #: Oldest operator set whose meaning the import knows.
 OLDEST_OPSET = 11
 #: Operators the import understands when they act on data (`quant.import_onnx`).
 OPERATORS = frozenset({
-    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "Div", "Dropout",
-    "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LogSoftmax",
-    "MatMul", "Max", "MaxPool", "Min", "Mul", "Pad", "ReduceMax", "ReduceMean", "Relu", "Reshape",
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv",
+    "DequantizeLinear", "Div", "Dropout", "Flatten", "Gemm", "GlobalAveragePool",
+    "GlobalMaxPool", "Identity", "LeakyRelu", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min",
+    "Mul", "PRelu", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMean", "Relu", "Reshape",
     "Slice", "Softmax", "SpaceToDepth", "Squeeze", "Sub", "Transpose", "Unsqueeze"})
 _ACTIVATION = ("train with ReLU, ReLU6 or leaky ReLU in its place, or, at the end of the network, "
                "cut it off and leave it to the host")
@@ -36,10 +40,13 @@ REMEDIES = {
                     _NORMALIZATION),
     **dict.fromkeys(("ConvTranspose", "DepthToSpace", "Resize", "Upsample"), _UPSAMPLING),
     "NonMaxSuppression": "cut the network before it and select boxes on the host",
-    "PRelu": "train with LeakyRelu, which has one slope for all channels",
 }
 #: Those that may take more than one input from data.
 JOINING = ("Add", "Concat")
+#: Operators between real values and integers.
+QUANTIZING = ("DequantizeLinear", "QuantizeLinear")
+#: Operators that only move the elements of a constant.
+MOVING = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 #: Operators that give other results each time; they are no constants even without inputs.
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform")
 #: Types of a network's real input.
@@ -57,6 +64,7 @@ class OnnxGraph:
     output: str
     nodes: tuple[NodeProto, ...]
     constants: dict[str, np.ndarray]
+    stored: dict[str, StoredConstant]       # those of the constants that came quantized
 
 
 def where(node: NodeProto) -> str:
@@ -73,12 +81,14 @@ def attributes(node: NodeProto) -> dict:
 
 
 def read_graph(path: str | Path) -> OnnxGraph:
-    """Read a float ONNX network of one input and one output, for a batch of one sample.
+    """Read an ONNX network of one input and one output, for a batch of one sample.
+
+    QOperator networks come as QDQ ones (see `quant.qoperators`).
 
     Raises `UserError` for a file that is no ONNX network, is damaged, or has more inputs or
     outputs, subgraphs, operators out of reach or dynamic sizes; `OSError` when it cannot be read.
     """
-    model = _load(path)
+    model = without_qoperators(_load(path))
     graph = model.graph
     opset = _opset(model, path)
     constants = {tensor.name: _array(tensor, path) for tensor in graph.initializer}
@@ -94,14 +104,14 @@ def read_graph(path: str | Path) -> OnnxGraph:
     shape = _input_shape(inputs[0])
     shapes = _infer_shapes(model, inputs[0], path)
     nodes = _needed(graph.node, graph.output[0].name)
-    kept = []
+    kept, stored = list[NodeProto](), dict[str, StoredConstant]()
     for node in nodes:
-        if not _fold(node, constants, shapes, model):
+        if not _fold(node, constants, stored, shapes, model):
             kept.append(node)
     _check_operators(kept)
     _check_joins(kept, inputs[0].name)
     return OnnxGraph(Path(path).stem, opset, inputs[0].name, shape, graph.output[0].name,
-                     tuple(kept), constants)
+                     tuple(kept), constants, stored)
 
 
 def _load(path: str | Path) -> ModelProto:
@@ -142,8 +152,8 @@ def _input_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     kind = value.type.tensor_type
     if kind.elem_type not in FLOATS:
         name = TensorProto.DataType.Name(kind.elem_type).lower()
-        raise UserError(f"input {value.name!r} is {name}, not float; export the float network, "
-                        "before quantization")
+        raise UserError(f"input {value.name!r} is {name}, not float; export the network with a "
+                        "float input")
     sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
     if not 2 <= len(sizes) <= 4:
         raise UserError(f"input {value.name!r} has {len(sizes)} axes; a network takes (batch, "
@@ -214,8 +224,8 @@ def _needed(nodes: list[NodeProto], output: str) -> list[NodeProto]:
     return needed[::-1]
 
 
-def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]],
-          model: ModelProto) -> bool:
+def _fold(node: NodeProto, constants: dict[str, np.ndarray], stored: dict[str, StoredConstant],
+          shapes: dict[str, tuple[int, ...]], model: ModelProto) -> bool:
     """Add the node's results to ``constants`` when they do not depend on data."""
     if node.op_type == "Shape" and node.input[0] in shapes:
         values = attributes(node)
@@ -227,7 +237,20 @@ def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, t
         return True
     if node.op_type in RANDOM or any(name and name not in constants for name in node.input):
         return False
+    if node.op_type in QUANTIZING:
+        fold_quantizer(node, constants, stored, where(node))
+        return True
     feeds = {name: constants[name] for name in node.input if name}
+    constants.update(_computed(node, feeds, model))
+    if node.op_type in MOVING and node.input[0] in stored:
+        stored[node.output[0]] = stored[node.input[0]].map(lambda part: _computed(
+            node, feeds | {node.input[0]: part}, model)[node.output[0]])
+    return True
+
+
+def _computed(node: NodeProto, feeds: dict[str, np.ndarray], model: ModelProto
+              ) -> dict[str, np.ndarray]:
+    """The results of a node, by name, for inputs that are all constants."""
     graph = onnx.helper.make_graph(
         [node], "constant", [onnx.helper.make_tensor_value_info(
             name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
@@ -241,9 +264,7 @@ def _fold(node: NodeProto, constants: dict[str, np.ndarray], shapes: dict[str, t
         raise UserError(f"{where(node)} cannot be computed from its constants "
                         f"({type(error).__name__}); fold it before export") from error
     named = [name for name in node.output if name]
-    constants.update({name: np.asarray(value)
-                      for name, value in zip(named, results, strict=True)})
-    return True
+    return {name: np.asarray(value) for name, value in zip(named, results, strict=True)}
 
 
 def _check_joins(nodes: list[NodeProto], source: str) -> None:

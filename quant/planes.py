@@ -33,9 +33,10 @@ def low_plane_bits(network: FloatNetwork, needed: int, settings: Settings) -> in
     plane's weights are the high plane's divided by 2^k, on the same grid: their rounding is seen by
     the low plane's integers, spread over 0 .. 2^k - 1. With 8-bit weights k = 4 is about the most
     that pays, with fewer weight bits less. 0 where something else than a convolution reads the
-    input.
+    input, or one whose weights came as integers.
     """
-    readers = [layer for layer in network.readers(network.input) if isinstance(layer, FloatConv)]
+    readers = [layer for layer in network.readers(network.input)
+               if isinstance(layer, FloatConv) and layer.weight_step is None]
     if len(readers) < len(network.readers(network.input)):
         return 0
 

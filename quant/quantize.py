@@ -17,6 +17,7 @@ from .calibrate import calibrate
 from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
 from .input_rule import make_input, traced_input
+from .kept import check_kept, kept_channels, needs_first_convolution
 from .layers import quantize_layer
 from .overrides import check_overrides
 from .planes import on_planes
@@ -50,10 +51,10 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
     rule, source = make_input(balanced.network, calibration, data, settings)
     made, layers = {source.tensor.name: source}, []
     errors: dict[str, dict[str, float]] = {}
-    narrowed: dict[str, int] = {}
+    narrowed, kept = dict[str, int](), dict[str, list[int]]()
     targets = find_targets(balanced, source.tensor, settings)
     greedy = {layer.name for layer in balanced.network.layers if isinstance(layer, FloatConv)
-              and settings.of(layer.name).rounding == "greedy"}
+              and layer.weight_step is None and settings.of(layer.name).rounding == "greedy"}
     network = on_planes(balanced.network) if rule.low_bits else balanced.network
     trace = None
     if greedy:
@@ -76,12 +77,14 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
             errors[layer.name] = weight_errors(
                 single, replace(integer, weight=integer.weight[:, ::planes]),
                 sources[0].step[::planes], result.step, sources[0].square[::planes])
+            if single.weight_step is not None:
+                kept[layer.name] = [kept_channels(single, integer), len(integer.weight)]
         if trace:
             trace.advance(layer, integer)
         progress("quantize", len(layers), len(network.layers))
     metadata = {"preset": name, "settings": asdict(settings), "samples": calibration.samples,
                 "balance": balance_report(balanced), "weight_errors": errors,
-                "narrowed_channels": narrowed,
+                "narrowed_channels": narrowed, "kept_channels": kept,
                 "wider_accumulators": {
                     layer.name: layer.proof.bits for layer in layers
                     if isinstance(layer, Conv2d | AveragePool2d)
@@ -106,6 +109,7 @@ def _balanced(net: str | Path | FloatNetwork | Balanced,
             raise UserError(f"the network {net.network.name!r} needs a convolution before all that "
                             "reads its input; call prepare on it before calibrate")
         check_overrides(settings, net.network)
+        check_kept(net.network, settings)
         return net, data
     progress("import", 0, 1)
     network = net if isinstance(net, FloatNetwork) else import_onnx(net)
@@ -113,6 +117,7 @@ def _balanced(net: str | Path | FloatNetwork | Balanced,
     progress("import", 1, 1)
     network = prepare(network, data)
     check_overrides(settings, network)
+    check_kept(network, settings)
     calibration = calibrate(network, data, settings.calibration, progress)
     progress("balance", 0, 1)
     balanced = balance(network, calibration, settings)
@@ -136,14 +141,14 @@ def prepare(network: FloatNetwork, data: Data) -> FloatNetwork:
     """The network with a convolution first where one is needed between the input and its readers.
 
     An offset of the input must fold into convolutions, and operands of a concatenation have one
-    type, which the input's own may not be.
+    type, which the input's own may not be. Weights that came as integers want one scale.
     """
     plain = not (network.input_offset.any() or data.x_zero_point.any()
                  or (network.input_gain < 0).any())
     linked = network.linked(PASSING)[network.input]
     joined = any(isinstance(layer, FloatConcat) and layer.output in linked
                  for layer in network.layers)
-    if all(isinstance(layer, FloatConv) for layer in network.readers(network.input)) or (
-            plain and not joined):
+    folds = all(isinstance(layer, FloatConv) for layer in network.readers(network.input))
+    if (folds or (plain and not joined)) and not needs_first_convolution(network, data):
         return network
     return network.with_first_convolution()

@@ -9,6 +9,7 @@ from ref.model import RESULT_BITS, Tensor
 from .activation_codes import coded_steps
 from .balance import Balanced
 from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatNetwork
+from .kept import kept_map
 from .layers import Target
 from .presets import Settings
 from .ranges import channel_ranges, tensor_range
@@ -25,7 +26,7 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
     Tensors that maxima, concatenations and squares to channels connect have one sign, one width
     (the largest asked of a layer that makes one) and, unless all that reads them takes channels
     apart, one step. Class scores have 8 bits. Where a map without a sign has a code its integers
-    are bytes, and the width asked is that of the code.
+    are bytes, and the width asked is that of the code. Maps that came quantized keep their steps.
     """
     network, calibration = balanced.network, balanced.calibration
     shapes, groups = network.shapes(), network.linked(PASSING)
@@ -50,7 +51,12 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
         code = None
         coded = not (signed or last or source.name in group) and any(
             settings.of(other.name).activation_code == "ausn" for other in made)
-        if boxes:       # channels of a detector's map stand for unlike things: each has its step
+        kept = None if source.name in group else kept_map(network, group, channels, signed)
+        shared = last and not boxes
+        if kept is not None:
+            bits, step = kept
+            shared = isinstance(layer, FloatConv | FloatAdd) and bool((step == step[0]).all())
+        elif boxes:     # channels of a detector's map stand for unlike things: each has its step
             step = channel_ranges(statistics, "max", largest) * BOX_MARGIN / largest
         elif last:
             reach = float(max(statistics.hi.max(), -statistics.lo.min())) or 1.0
@@ -67,7 +73,7 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
                                                       calibration.method, largest)
                                          for other in made or [layer]) / largest)
         targets[layer.output] = Target(layer.output, shapes[layer.output], bits, signed,
-                                       code, last and not boxes, step,
+                                       code, shared, step,
                                        balanced.factor(layer.output), statistics)
     return targets
 

@@ -25,11 +25,16 @@ from .graph import (
     FloatLayer,
     FloatSpaceToDepth,
     FloatWindowed,
+    StoredMap,
     is_rectified,
 )
 from .onnx_file import OnnxGraph, attributes, where
-from .views import channel_order, is_ordered, squares_order
+from .stored import Grid
+from .views import REARRANGING, channel_order, is_ordered, squares_order
 from .windows import NO_PADS, Pads
+
+#: Operators that may act on integers: they move them, or choose among them.
+ON_INTEGERS = ("DequantizeLinear", "Dropout", "Identity", "MaxPool", *REARRANGING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +47,8 @@ class Value:
     pads: Pads = NO_PADS                    # a Pad node waiting for the layer that takes it
     shared: bool = False                    # the map has other readers: its layer must stay
     ended: NodeProto | None = None          # the softmax it is the result of
+    rounded: Grid | None = None             # it shows the integers of this grid, not yet real again
+    limits: tuple[float, float] = (-math.inf, math.inf)     # of a Clip that a QuantizeLinear takes
 
     @property
     def whole(self) -> bool:
@@ -59,6 +66,7 @@ class Walk:
         channels, height, width = (1, *sizes) if len(sizes) == 2 else (*sizes, 1, 1)[:3]
         self.input_shape = (channels, height, width)
         self.layers: list[FloatLayer] = []
+        self.stored: dict[str, StoredMap] = {}
         self.gain = np.ones(channels)
         self.offset = np.zeros(channels)
         self.readers = Counter(name for node in graph.nodes for name in self.data(node))
@@ -112,6 +120,9 @@ class Walk:
 
     def change_layer(self, index: int, layer: FloatLayer) -> None:
         """Replace an open layer; its result may have another name."""
+        stored = self.stored.pop(self.layers[index].output, None)
+        if stored is not None:
+            self.stored[layer.output] = stored
         self.layers[index] = layer
         self.set(tensor=layer.output)
 
@@ -211,6 +222,7 @@ class Walk:
         operands = []
         for name in node.input:
             self.read(name)
+            self.check_real(node)
             self.check_readable(node)
             if whole:
                 if is_ordered(self.now.view) and self.now.view.ndim == 4 and self.at_input():
@@ -220,6 +232,11 @@ class Walk:
             operands.append(self.now)
         return operands
 
+    def check_real(self, node: NodeProto) -> None:
+        """Refuse operators that compute with integers."""
+        if self.now.rounded is not None and node.op_type not in ON_INTEGERS:
+            raise UserError(f"{where(node)} computes with integers; dequantize them first")
+
     def check_readable(self, node: NodeProto) -> None:
         """Refuse to read a softmax or a map whose padding waits for a layer."""
         if self.now.ended is not None:
@@ -228,6 +245,9 @@ class Walk:
         if any(self.now.pads):
             raise UserError(f"{where(node)} follows a Pad; only a convolution or a pool can take "
                             "its padding")
+        if self.now.limits != Value.limits:
+            raise UserError(f"{where(node)} reads a map clipped to {self.now.limits[0]:g}.."
+                            f"{self.now.limits[1]:g}; only a QuantizeLinear can take such limits")
 
     def check_whole(self, node: NodeProto) -> None:
         """Refuse to read a part of a map."""

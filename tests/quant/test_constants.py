@@ -26,6 +26,14 @@ def test_multipliers_are_odd_and_just_large_enough(values):
         assert ratio.max() * 2 ** SHIFTS[SHIFTS.index(shift) + 1] > (1 << 15) - 1
 
 
+@given(st.lists(ratios, min_size=1, max_size=8))
+def test_nearest_multipliers_are_the_ratio_s_own(values):
+    multiplier, shift = requantizer_ratio(np.array(values))
+    ratio = np.minimum(multiplier / 2 ** shift * (1 + 1e-7), LARGEST_RATIO)
+    found = requantizer_ratio(ratio, nearest=True)
+    assert np.array_equal(found[0], multiplier) and found[1] == shift
+
+
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
 def test_ratios_out_of_reach(ratio):
     with pytest.raises(ValueError, match="outside"):

@@ -211,8 +211,8 @@ def test_weights_from_data(tmp_path):
 def test_integer_input(tmp_path):
     model = start().model()
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    refuse(model, tmp_path, r"input 'input' is uint8, not float; export the float network, before "
-                            r"quantization")
+    refuse(model, tmp_path, r"input 'input' is uint8, not float; export the network with a "
+                            r"float input")
 
 
 def test_subgraph(tmp_path):
