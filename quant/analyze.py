@@ -72,13 +72,11 @@ def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
     network = network if isinstance(network, FloatNetwork) else import_onnx(network)
     data = data if isinstance(data, Data) else load_data(data)
     twin = Twin(model, network)
-    progress("accuracy", 0, 1)
     report = {
         "network": model.name, "preset": model.metadata.get("preset"),
         "settings": model.metadata.get("settings"),
         "calibration_samples": model.metadata.get("samples"),
-        "accuracy": accuracy_report(model, data, network)}
-    progress("accuracy", 1, 1)
+        "accuracy": accuracy_report(model, data, network, progress)}
     few = data.head(min(samples or SAMPLES, len(data)))
     entries = _measured(twin, few, progress)
     report |= {"samples": len(few), "bits": list(BITS),

@@ -77,10 +77,9 @@ def _quantize(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     with progress_bars(console) as tell:
         model = quantize(options.network, options.calib, settings, tell)
-    seconds = time.perf_counter() - start
-    if data is not None:
-        with console.status("measuring accuracy"):
-            accuracy = accuracy_report(model, data, import_onnx(options.network))
+        seconds = time.perf_counter() - start
+        if data is not None:
+            accuracy = accuracy_report(model, data, import_onnx(options.network), tell)
     save_model(model, output)
     if data is not None:
         print_accuracy(accuracy, console)
@@ -167,10 +166,12 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(options: argparse.Namespace) -> int:
     _check_json(options)
     network = None if options.float_network is None else import_onnx(options.float_network)
-    report = accuracy_report(load_model(options.network),
-                             load_data(options.data).head(options.samples), network)
+    console = Console()
+    with progress_bars(console) as tell:
+        report = accuracy_report(load_model(options.network),
+                                 load_data(options.data).head(options.samples), network, tell)
     _write_json(options, report)
-    print_accuracy(report, Console())
+    print_accuracy(report, console)
     return 0
 
 

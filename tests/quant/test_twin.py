@@ -123,6 +123,19 @@ def test_gained_lost_and_changed(tmp_path):
     assert rows["activations"]["snr_db"] > 30 > rows["weights"]["snr_db"]
 
 
+def test_batches_do_not_matter(tmp_path, monkeypatch):
+    network, data = depthwise_network(tmp_path), image_data()
+    model = quantize(network, data)
+    data = replace(data, y=np.zeros(len(data), np.int64))
+    whole = accuracy_report(model, data, network)
+    monkeypatch.setattr("quant.accuracy.BATCH", 7)
+    heard = []
+    parts = accuracy_report(model, data, network, lambda *told: heard.append(told))
+    assert heard == [("accuracy", done, 6) for done in range(7)]
+    for kind, row in whole["rows"].items():
+        assert parts["rows"][kind] == pytest.approx(row)
+
+
 def test_without_labels_or_without_the_float_network(tmp_path):
     network, data = depthwise_network(tmp_path), image_data()
     model = quantize(network, data)
