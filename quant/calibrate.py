@@ -115,9 +115,9 @@ class _Collector:
         self.count += value.size // channels
         self.sum += value.sum(axis=(0, 2, 3), dtype=np.float64)
         self.squares += np.einsum("nchw,nchw->c", value, value, dtype=np.float64)
-        width = np.where(self.hi > self.lo, self.hi - self.lo, 1.0)[:, None, None]
-        position = (value - self.lo[:, None, None]) * (BINS / width)
-        index = np.clip(position.astype(np.int64), 0, BINS - 1)
+        bins = BINS / np.where(self.hi > self.lo, self.hi - self.lo, 1.0)
+        lo, bins = (part.astype(value.dtype)[:, None, None] for part in (self.lo, bins))
+        index = np.minimum(((value - lo) * bins).astype(np.int64), BINS - 1)
         index += (np.arange(channels) * BINS)[:, None, None]
         self.histogram += np.bincount(index.ravel(), minlength=channels * BINS
                                       ).reshape(channels, BINS)

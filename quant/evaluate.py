@@ -28,8 +28,9 @@ from .graph import (
 
 #: What is done to each layer's result, given its name and value (N, C, H, W).
 Rounding = Callable[[str, np.ndarray], np.ndarray]
-#: Values one batch of the largest tensor may hold; bounds the memory of an evaluation.
-BATCH_VALUES = 1 << 22
+#: Values one batch of the largest tensor may hold: bounds the memory of an evaluation, and keeps
+#: small maps in the caches.
+BATCH_VALUES = 1 << 19
 
 
 def real_input(network: FloatNetwork, data: Data, dtype: type[np.floating] = np.float32
@@ -107,7 +108,9 @@ def batches(network: FloatNetwork, samples: int) -> Iterator[tuple[int, int]]:
     largest = 1
     for layer in network.layers:
         channels, height, width = shapes[layer.input]
-        taps = math.prod(layer.window.kernel) if isinstance(layer, FloatWindowed) else 1
+        taps = 1
+        if isinstance(layer, FloatConv) and not layer.channelwise:      # it gathers its patches
+            taps = math.prod(layer.window.kernel)
         rows, columns = shapes[layer.output][1:]
         largest = max(largest, channels * height * width,
                       shapes[layer.output][0] * rows * columns, channels * taps * rows * columns)
@@ -162,12 +165,22 @@ def _convolve(layer: FloatConv, x: np.ndarray) -> np.ndarray:
     weight = layer.weight.astype(x.dtype)
     bias = layer.bias.astype(x.dtype).reshape(-1, 1, 1)
     if layer.channelwise:
-        result = np.zeros((samples, outputs, rows, columns), x.dtype)
+        source = layer.input_of_output[:, 0]
+        if not np.array_equal(source, np.arange(x.shape[1])):
+            x = x[:, source]
+        result = np.empty((samples, outputs, rows, columns), x.dtype)
+        result[:] = bias
+        product = np.empty_like(result)
         flat = weight.reshape(outputs, -1, 1, 1)
         for index, tap in enumerate(_taps(layer, x, 0)):
-            result += tap[:, layer.input_of_output[:, 0]] * flat[:, index]
-        return result + bias
-    patches = np.stack(list(_taps(layer, x, 0)), axis=2)       # (N, C, taps, rows, columns)
+            result += np.multiply(tap, flat[:, index], out=product)
+        return result
+    if height * width == 1:
+        patches = next(_taps(layer, x, 0))
+    else:
+        patches = np.stack(list(_taps(layer, x, 0)), axis=2)   # (N, C, taps, rows, columns)
     patches = patches.reshape(samples, layer.groups, fan_in * height * width, rows * columns)
     matrix = weight.reshape(layer.groups, outputs // layer.groups, -1)
-    return np.matmul(matrix, patches).reshape(samples, outputs, rows, columns) + bias
+    result = np.matmul(matrix, patches).reshape(samples, outputs, rows, columns)
+    result += bias
+    return result

@@ -1,0 +1,80 @@
+"""Time and memory of a quantization beside onnxruntime's, into bench/results/quantize_speed.json.
+
+    python -m bench.quantize_speed [NETWORK ...] [--preset NAME ...]
+
+Each program runs once in a process of its own, one after the other, with the same calibration
+samples: ours from the network's file to the integer model's, and `bench.peer_quantize`. Ratios
+below 1 say that ours needs less. CPU seconds tell what waiting for other programs hides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.accuracy import NETWORKS, ROOT, data_file
+from ref.atomic import write_atomically
+from ref.errors import UserError, run_command
+
+RESULTS = ROOT / "bench" / "results" / "quantize_speed.json"
+#: What is measured of a program, in seconds and MB.
+MEASURES = ("seconds", "cpu_seconds", "peak_mb")
+
+
+def measure(command: list[str]) -> dict[str, float]:
+    """Run a program: `MEASURES` of it. Raises `UserError` when it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise UserError(f"python {' '.join(command)} failed; run it to see why")
+    values = time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return {name: round(value, 2) for name, value in zip(MEASURES, values, strict=True)}
+
+
+def compare(network: str, presets: list[str]) -> list[dict[str, object]]:
+    """One entry per preset: our measures, the peer's of the same run, and their ratios."""
+    path, calib = str(NETWORKS[network][0]), str(data_file(network, "calib"))
+    entries: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for preset in presets:
+            ours = measure(["-m", "quant", "quantize", path, "--calib", calib, "--preset", preset,
+                            "-o", str(Path(folder) / "net.q.npz")])
+            peer = measure(["-m", "bench.peer_quantize", path, calib,
+                            str(Path(folder) / "peer.onnx")])
+            entries.append({
+                "network": network, "preset": preset, "cores": len(os.sched_getaffinity(0)),
+                "ours": ours, "onnxruntime": peer,
+                "ratio": {name: round(ours[name] / peer[name], 2) for name in MEASURES}})
+            print(json.dumps(entries[-1]), flush=True)
+    return entries
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and write the results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.quantize_speed", description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--preset", nargs="+", default=["w8a8", "w6a8", "w4a8"])
+    options = parser.parse_args(arguments)
+    unknown = set(options.networks) - set(NETWORKS)
+    if unknown:
+        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    results = {(entry["network"], entry["preset"]): entry for entry in stored}
+    for network in options.networks or ["imagenet_224"]:
+        results |= {(network, entry["preset"]): entry
+                    for entry in compare(network, options.preset)}
+    text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
+    write_atomically(RESULTS, text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
