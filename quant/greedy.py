@@ -28,6 +28,8 @@ DAMPING = 0.02
 FIT_DAMPINGS = (1.0, 10.0, 100.0, 1000.0)
 #: Parts of the samples, of which all others decide a fit that each judges.
 PARTS = 2
+#: Rows of a layer's weights, evenly spread, that decide how far it is fitted.
+JUDGES = 32
 #: Smallest mean input energy, in squared input steps: inputs that are always constant have 0.
 SMALLEST = 1e-6
 #: Columns corrected at once; the others follow block by block.
@@ -92,25 +94,27 @@ class Moments:
 
         ``scale`` (G, K, K) is the identity times the mean input energy.
         """
-        parts = len(self.integer)
-        lost = rows @ (self.cross - self.integer)               # (P, G, R, K)
+        parts, everything = len(self.integer), np.arange(len(self.integer))
+        asked = self.cross - self.integer
 
-        def change(seen: np.ndarray, damping: float) -> np.ndarray:
-            """Least squares over the parts ``seen``."""
+        def change(rows: np.ndarray, seen: np.ndarray, damping: float) -> np.ndarray:
+            """What to add to ``rows``: least squares over the parts ``seen``."""
             share = rows.shape[2] / (self.samples * len(seen) / parts)
             damped = self.integer[seen].mean(axis=0) + (DAMPING + damping * share) * scale
-            return np.linalg.solve(damped, lost[seen].mean(axis=0).transpose(0, 2, 1)
-                                   ).transpose(0, 2, 1)
+            lost = rows @ asked[seen].mean(axis=0)
+            return np.linalg.solve(damped, lost.transpose(0, 2, 1)).transpose(0, 2, 1)
 
+        judges = rows[:, ::-(-rows.shape[1] // JUDGES)]
         best, least = None, 0.0             # error of no fit, less what no fit can change
         for damping in FIT_DAMPINGS if parts > 1 else ():
             error = 0.0
-            for part in range(parts):
-                made = change(np.delete(np.arange(parts), part), damping)
-                error += float(((made @ self.integer[part] - 2 * lost[part]) * made).sum())
+            for part in everything:
+                made = change(judges, np.delete(everything, part), damping)
+                lost = judges @ asked[part]
+                error += float(((made @ self.integer[part] - 2 * lost) * made).sum())
             if error < least:
                 best, least = damping, error
-        return rows if best is None else rows + change(np.arange(parts), best)
+        return rows if best is None else rows + change(rows, everything, best)
 
     def bias(self, weight: np.ndarray, integers: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """What to add to the sums of ``integers`` so that their mean is the float network's, (O,).
