@@ -23,7 +23,7 @@ from .presets import Settings
 #: Bits of the network's input, of each plane of it.
 INPUT_BITS = 8
 #: Candidate ranges of a wide input, as shares of the largest calibrated magnitude.
-CANDIDATES = np.linspace(0.3, 1.0, 15)
+CANDIDATES = np.linspace(0.3, 1.0, 15)      # the last is the whole range
 #: Calibration samples that the float network is evaluated on for each of them.
 SEARCHED_SAMPLES = 64
 
@@ -37,7 +37,7 @@ def make_input(network: FloatNetwork, calibration: Calibration, data: Data,
     it pays they keep more bits, in two planes (see `quant.planes`). A calibrated range that needs
     still more bits is divided by a step: that of `CANDIDATES` whose rounding and clipping change
     the float network's result least on the calibration data (one large coefficient of a keyword
-    spotter's features would otherwise coarsen all others).
+    spotter's features would otherwise coarsen all others); the whole range with the method "max".
     Raises `UserError` when a layer pads it with a zero that no input integer stands for.
     """
     kind = np.iinfo(calibration.dtype)
@@ -51,13 +51,14 @@ def make_input(network: FloatNetwork, calibration: Calibration, data: Data,
         largest, reach = max(highest, -lowest), (tensor.hi + 1 << low_bits) - 1
         few = data.head(SEARCHED_SAMPLES)
         wanted = evaluate(network, real_input(network, few))
+        shares = CANDIDATES[-1:] if calibration.method == "max" else CANDIDATES
         errors = []
-        for share in CANDIDATES:
+        for share in shares:
             rule, tensor = _rule(network, calibration, largest * share / reach, signed, low_bits)
             rounded = quantize_input(Model("input", rule, {tensor.name: tensor}, ()), few.x)
             result = evaluate(network, _dequantized(rule, rounded).astype(np.float32))
             errors.append(float(((result - wanted) ** 2).sum(dtype=np.float64)))
-        best = float(CANDIDATES[int(np.argmin(errors))])
+        best = float(shares[int(np.argmin(errors))])
         rule, tensor = _rule(network, calibration, largest * best / reach, signed, low_bits)
     return rule, _as_quantized(network, calibration, data, rule, tensor)
 

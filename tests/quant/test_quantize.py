@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from quant import (
     Settings,
@@ -179,6 +181,30 @@ def test_dead_channels_do_not_disturb_the_others(tmp_path):
     assert all(layer.proof.bits <= 20 for layer in model.layers)
     real = evaluate(network, real_input(network, data))[:, :, 0, 0]
     assert snr(real, logits(model, data.x) * model.output_tensor.scale) > 28
+
+
+@settings(max_examples=10, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_channel_is_too_small(tmp_path, data):
+    """Channels of any layer scaled by down to 1e-14: constants stay small, the others exact."""
+    graph = depthwise_graph(cap=None, seed=data.draw(st.integers(0, 99)))
+    for tensor in graph.constants:
+        if len(tensor.dims) == 4 and tensor.dims[0] == 12:
+            dead = data.draw(st.lists(st.booleans(), min_size=12, max_size=12))
+            factor = 10.0 ** data.draw(st.integers(-14, -3))
+            weight = np.frombuffer(tensor.raw_data, np.float32).reshape(tensor.dims)
+            scale = np.where(dead, factor, 1.0).reshape(-1, *(1,) * (len(tensor.dims) - 1))
+            tensor.raw_data = (weight * scale).astype(np.float32).tobytes()
+    network, image = import_onnx(graph.save(tmp_path)), image_data()
+    model = quantize(network, image)
+    for name in [layer.output for layer in network.layers]:
+        scale = np.atleast_1d(model.tensors[name].scale)
+        assert scale.max() <= scale.min() * 2 ** 20, name
+    assert all(layer.proof.bits <= 24 for layer in model.layers)
+    real = evaluate(network, real_input(network, image))[:, :, 0, 0]
+    found = logits(model, image.x) * model.output_tensor.scale
+    assert snr(real, found) > 25
 
 
 def test_accumulators_beyond_24_bits_are_made_to_fit(tmp_path):
