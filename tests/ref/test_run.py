@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ref import (
@@ -75,6 +75,20 @@ def test_a_wide_result_is_the_same_everywhere(kind, bits, tmp_path):
         save_model(model, tmp_path / "wide.q.npz")
         assert np.array_equal(run(load_model(tmp_path / "wide.q.npz"), x), expected)
     assert 128 < largest <= 1 << (bits - 1)
+
+
+@pytest.mark.long
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(case=models(channels=9) | models(channels=9, kinds=GRAPH_KINDS))
+def test_integer_onnx_gives_every_feature_map_of_2000_networks(case):
+    model, x = case
+    maps = run_layers(model, x)
+    maps[rounded_input(model)] = maps.pop(model.input.tensor)
+    proto = integer_onnx(model)
+    for executor in EXECUTORS:
+        values = run_integer_onnx(proto, x, executor, maps)
+        for name, expected in maps.items():
+            assert np.array_equal(values[name].reshape(expected.shape), expected), (executor, name)
 
 
 def test_integer_onnx_of_a_map_keeps_its_axes():
