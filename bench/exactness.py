@@ -2,7 +2,7 @@
 
     python -m bench.exactness [NETWORK ...] [--preset NAME]
 
-Every feature map of every public test sample (SkyNet: the first 50) is compared, in the pure-integer
+Every feature map of every public test sample (SkyNet: the first 50) is compared, in the integer
 ONNX export run by onnxruntime and by onnx.reference and, convolution by convolution, in
 onnxruntime's QLinearConv. Networks and data are those of `bench.accuracy`; results of other
 networks stay in the file. Exit code 1 where an integer differs.

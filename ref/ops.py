@@ -14,6 +14,10 @@ from .arithmetic import SHIFTWISE, Arithmetic
 from .model import BLOCK, GUARD_BITS, Add, Requantization, Window
 
 
+#: Values of a sum that stay in a core's own cache while the taps are added.
+CACHED_VALUES = 1 << 16
+
+
 def conv2d(x: np.ndarray, weight: np.ndarray, window: Window, pad_value: np.ndarray,
            groups: int) -> np.ndarray:
     """Accumulators of a convolution, without bias: int64 (N, O, rows, columns).
@@ -25,7 +29,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, window: Window, pad_value: np.ndar
     padded = _pad(x, window, pad_value, kind)
     outputs = weight.shape[0]
     rows, columns = window.output_size(*x.shape[2:])
-    if weight.shape[1] == 1:
+    if weight.shape[1] == 1 and groups > 1:
         return _depthwise(padded, weight.astype(kind), window, outputs // groups, rows, columns)
     samples, channels = x.shape[:2]
     taps = weight.shape[2] * weight.shape[3]
@@ -162,12 +166,33 @@ def _taps(padded: np.ndarray, window: Window, rows: int, columns: int) -> Iterat
 
 def _depthwise(padded: np.ndarray, weight: np.ndarray, window: Window, multiplier: int, rows: int,
                columns: int) -> np.ndarray:
-    """One input channel per output channel; ``multiplier`` output channels share one."""
+    """One input channel per output channel; ``multiplier`` output channels share one.
+
+    With stride 1 a whole padded channel is one row of numbers: what a tap meets is that row from
+    some place on, and the sums at positions between output rows are thrown away.
+    """
     if multiplier > 1:
         padded = np.repeat(padded, multiplier, axis=1)
-    sums = np.zeros((*padded.shape[:2], rows, columns), padded.dtype)
-    products = np.empty_like(sums)
-    factors = weight.reshape(weight.shape[0], -1)
-    for index, tap in enumerate(_taps(padded, window, rows, columns)):
-        sums += np.multiply(tap, factors[:, index].reshape(-1, 1, 1), out=products)
-    return sums.astype(np.int64)
+    samples, channels, _, width = padded.shape
+    factors = np.tile(weight.reshape(channels, -1), (samples, 1))
+    if window.stride != (1, 1):
+        sums = np.zeros((samples, channels, rows, columns), padded.dtype)
+        products = np.empty_like(sums)
+        for index, tap in enumerate(_taps(padded, window, rows, columns)):
+            sums += np.multiply(tap, factors[:channels, index].reshape(-1, 1, 1), out=products)
+        return sums.astype(np.int64)
+    lines = padded.reshape(samples * channels, -1)
+    length = (rows - 1) * width + columns
+    sums = np.zeros((len(lines), rows * width), padded.dtype)
+    step = max(1, CACHED_VALUES // length)
+    scratch = np.empty((step, length), padded.dtype)
+    for start in range(0, len(lines), step):
+        part = slice(start, start + step)
+        total = sums[part, :length]
+        products = scratch[:len(total)]
+        for index in range(factors.shape[1]):
+            y, x = divmod(index, window.kernel[1])
+            place = y * width + x
+            total += np.multiply(lines[part, place:place + length], factors[part, index, None],
+                                 out=products)
+    return sums.reshape(samples, channels, rows, width)[..., :columns].astype(np.int64)
