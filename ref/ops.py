@@ -13,7 +13,6 @@ import numpy as np
 from .arithmetic import SHIFTWISE, Arithmetic
 from .model import BLOCK, GUARD_BITS, Add, Requantization, Window
 
-
 #: Values of a sum that stay in a core's own cache while the taps are added.
 CACHED_VALUES = 1 << 16
 
