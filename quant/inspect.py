@@ -28,7 +28,7 @@ from .graph import (
     is_rectified,
 )
 from .import_onnx import import_onnx
-from .onnx_file import OnnxGraph, read_graph, where
+from .onnx_file import QUANTIZING, OnnxGraph, read_graph, where
 from .transfer import SMALLEST, reach
 
 #: Names of the kinds of layers that are no convolutions; the rest is space-to-depth.
@@ -61,7 +61,8 @@ def inspect(net: str | Path, calib: str | Path | Data | None = None) -> dict[str
         "network": network.name, "opset": graph.opset,
         "input": {"name": network.input, "shape": list(network.own_input_shape)},
         "operators": dict(Counter(node.op_type for node in graph.nodes).most_common()),
-        "host": [where(node) for node in graph.nodes if where(node) not in inside],
+        "host": [where(node) for node in graph.nodes
+                 if where(node) not in inside and node.op_type not in QUANTIZING],
         "weights": sum(layer["weights"] for layer in layers),
         "macs": sum(layer["macs"] for layer in layers),
         "samples": None if calibration is None else calibration.samples, "layers": layers}

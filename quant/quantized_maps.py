@@ -32,17 +32,19 @@ class QuantizedMaps(Fusion):
         limits = self.now.limits
         self.set(limits=(-math.inf, math.inf))
         if self.now.ended is None and self.now.tensor != self.graph.input:
-            self.check_readable(node)
             if grid.dtype not in LIMITS:
                 raise UserError(f"{where(node)} rounds to {grid.dtype}; only {', '.join(LIMITS)} "
                                 "are supported")
             lo, hi = (bound - grid.zero for bound in LIMITS[grid.dtype])
-            step = self.per_channel(node, grid.scale)
+            stored = self.stored.get(self.now.tensor)
+            if stored is None or grid.scale.ndim or (stored.step != grid.scale).any():
+                self.check_whole(node)      # a part of a map that is rounded so already is fine
+            step = (self.per_channel(node, grid.scale) if grid.scale.ndim
+                    else np.full(self.now.shape[0], float(grid.scale)))
             if limits != (-math.inf, math.inf):
                 lo, hi = (int(np.clip(np.rint(limit / step[0]), lo, hi)) for limit in limits)
             if lo == 0 and not self.non_negative(self.now.tensor):
                 self.rectify(node, math.inf, self.now.tensor)
-            stored = self.stored.get(self.now.tensor)
             if self.now.shared and stored is not None and not (
                     np.array_equal(stored.step, step) and (stored.lo, stored.hi) == (lo, hi)):
                 channels = len(step)        # another reader has other integers

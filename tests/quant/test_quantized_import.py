@@ -35,7 +35,8 @@ def transposed_graph() -> Graph:
 
 NETWORKS = {"depthwise": depthwise_graph, "relu": lambda: depthwise_graph(cap=None),
             "residual": residual_graph, "leaky": leaky_graph,
-            "squares": lambda: squares_graph("node"), "transposed": transposed_graph}
+            "squares": lambda: squares_graph("node"), "transposed": transposed_graph,
+            "slices": lambda: squares_graph("slices")}
 SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True}
 ASYMMETRIC = {"ActivationSymmetric": False, "WeightSymmetric": True}
 QDQ, OPERATORS = QuantFormat.QDQ, QuantFormat.QOperator
@@ -43,7 +44,7 @@ SIGNED, UNSIGNED = QuantType.QInt8, QuantType.QUInt8
 
 
 def data_for(name: str, seed: int = 1) -> Data:
-    return image_data((3, 12, 8) if name == "squares" else (3, 12, 10), seed=seed)
+    return image_data((3, 12, 8) if name in ("squares", "slices") else (3, 12, 10), seed=seed)
 
 
 def real_input(data: Data) -> np.ndarray:
@@ -97,6 +98,7 @@ CASES = [
     ("residual", OPERATORS, UNSIGNED, SYMMETRIC, True),
     ("leaky", QDQ, SIGNED, SYMMETRIC, True), ("leaky", OPERATORS, UNSIGNED, SYMMETRIC, True),
     ("transposed", OPERATORS, UNSIGNED, ASYMMETRIC, True),
+    ("slices", QDQ, SIGNED, SYMMETRIC, True),
     ("squares", QDQ, SIGNED, SYMMETRIC, True), ("squares", OPERATORS, UNSIGNED, SYMMETRIC, False)]
 
 
@@ -237,6 +239,17 @@ def test_integers_may_be_moved_and_pooled(tmp_path):
     model = quantize(network, data)
     assert model.tensors[network.layers[1].output].scale == np.float32(0.05)
     assert snr(run_float(path, real_input(data)), result(model, data)) > 30
+
+
+def test_padding_between_roundings(tmp_path):
+    """Zeros stay zeros: the padding waits for its convolution behind the second rounding."""
+    graph = quantized_start().add("Pad", np.array([0, 0, 1, 0, 0, 0, 1, 2]))
+    graph.add("QuantizeLinear", 0.05, np.uint8(0)).add("DequantizeLinear", 0.05, np.uint8(0))
+    path = graph.conv(6, 6, 3, group=6).save(tmp_path)
+    network, data = import_onnx(path), image_data()
+    assert network.layers[1].window.pads == (1, 0, 1, 2) and len(network.layers) == 2
+    ours = result(quantize(network, data), data)
+    assert snr(run_float(path, real_input(data)).reshape(ours.shape), ours) > 35
 
 
 def test_scales_per_channel_of_a_map(tmp_path):
