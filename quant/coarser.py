@@ -12,8 +12,8 @@ from .graph import FloatConv, FloatLayer
 from .twin import Twin
 from .weights import LinearCode, round_weights, weight_steps
 
-#: Candidate ranges of a result, as shares of the model's.
-SHARES = np.linspace(0.3, 1.0, 15)
+#: Candidate ranges of a result, as shares of the widest.
+SHARES = np.linspace(0.1, 1.0, 19)
 
 
 class Coarser:
@@ -21,8 +21,8 @@ class Coarser:
 
     Weights are rounded to the nearest integer with the steps of `quant.weights`, one per row or one
     per layer as in the model, and their mean error goes into the bias. A result keeps the model's
-    ratios between channels; its range is the share of the model's with the least squared error on
-    the maps given, which also say how much energy each weight meets.
+    ratios between channels; its range is the share, of the model's or the wider one that the given
+    maps take, with the least squared error on them. They also say how much energy weights meet.
     """
 
     def __init__(self, layer: FloatLayer, twin: Twin, maps: dict[str, np.ndarray],
@@ -45,9 +45,10 @@ class Coarser:
             1 << (bits - int(self.tensor.signed))) - 1
 
     def _step(self, value: np.ndarray, bits: int) -> np.ndarray:
-        """The step of least squared error among `SHARES` of the model's range, () or (C,)."""
+        """The step of least squared error among `SHARES` of the widest range, () or (C,)."""
         lo, hi = self._limits(bits)
-        whole = self.tensor.scale * (self.tensor.hi / hi)
+        reach = np.abs(value).max(axis=(0, 2, 3)) / (self.tensor.scale * self.tensor.hi)
+        whole = self.tensor.scale * (max(1.0, float(reach.max())) * self.tensor.hi / hi)
 
         def error(share: float) -> float:
             step = (whole * share).astype(value.dtype).reshape(-1, 1, 1)

@@ -132,6 +132,19 @@ def test_a_coarser_layer_has_so_many_levels(tmp_path, scale):
             assert np.allclose(*means, rtol=1e-3, atol=1e-3)
 
 
+def test_a_coarser_result_may_have_a_wider_range_than_the_model(tmp_path):
+    network, data = depthwise_network(tmp_path, cap=None), image_data()
+    calm = replace(data, x=(128 + (data.x.astype(int) - 128) // 4).astype(np.uint8))
+    twin = Twin(quantize(network, calm, Settings(activation_bits=3)), network)
+    maps = {network.input: twin.real_input(data)}
+    maps |= dict(evaluate_tensors(twin.network, maps[network.input]))
+    layer = twin.network.layers[0]
+    value = maps[layer.output]
+    coarser = Coarser(layer, twin, maps, (8, 3))
+    assert snr(value, twin.rounding()(layer.output, value)) < snr(
+        value, coarser.rounded(value, 3)) < 35 < snr(value, coarser.rounded(value, 8))
+
+
 def test_only_what_depends_on_a_change_is_evaluated_again(tmp_path):
     network, data = import_onnx(residual_graph().save(tmp_path)), image_data()
     twin = Twin(quantize(network, data), network)
