@@ -7,7 +7,8 @@ one scale per tensor, on the first 64 calibration samples, and candidate forms o
 uniformity. All but the last form look only at the channels' largest magnitudes. The error is taken
 times the squared number of steps from 0 to the largest integer, since tensors with negative values
 have half as many. Correlations are Pearson's of the logarithms and Spearman's of the ranks; -1 is a
-perfect predictor. The scale is that of the largest value ("max") or of least error ("mse").
+perfect predictor. The scale is that of the largest value ("max") or the one that `quant.ranges`
+finds and, for weights, the one of least squared error ("mse").
 ``--plot`` draws docs/uniformity.svg from the results file instead.
 """
 
@@ -116,7 +117,7 @@ def activations(name: str, network: FloatNetwork, data: Data) -> list[dict[str, 
     tensors = {tensor: (statistics, bool(statistics.lo.min() < 0))
                for tensor, statistics in calibration.tensors.items() if reach(statistics).max() > 0}
     ranges = {(tensor, f"{bits} {method}"): tensor_range(statistics, method,
-                                                         (1 << bits - signed) - 1)
+                                                         steps(f"{bits}", signed))
               for tensor, (statistics, signed) in tensors.items()
               for bits in BITS for method in METHODS}
     sums = dict.fromkeys(ranges, 0.0)

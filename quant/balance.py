@@ -103,11 +103,11 @@ def uniformity(statistics: Statistics) -> float:
 
     The error of integers with one scale, relative to the tensor's power, is about its inverse
     square. The paper names no formula that is at hand; of seven forms this one predicts best over
-    the 249 activation and weight tensors of five networks (bench/uniformity.py, scales of least
-    error): Pearson's correlation of the logarithms -0.91 at 8 bits and -0.90 at 4, Spearman's -0.95
-    and -0.93; of activations alone -0.97 (all four). Of forms that look at the channels' maxima
-    only, their root mean square over the largest has -0.81, -0.77, -0.84 and -0.80, their mean
-    -0.72, -0.72, -0.80 and -0.78. A tensor of zeros has 1.
+    the 249 activation and weight tensors of five networks (bench/uniformity.py,
+    calibrated scales): Pearson's correlation of the logarithms -0.89 at 8 bits and -0.90 at 4,
+    Spearman's -0.94 and -0.94; of activations alone -0.94 to -0.97. Of forms that look at the
+    channels' maxima only, their root mean square over the largest has -0.79, -0.77, -0.82 and
+    -0.80, their mean -0.69, -0.72, -0.79 and -0.78. A tensor of zeros has 1.
     """
     largest = float(reach(statistics).max())
     return math.sqrt(float(statistics.square.mean())) / largest if largest else 1.0

@@ -64,9 +64,25 @@ def test_what_is_said_is_what_was_measured():
         both = said["all", form]
         assert (f"{both[8][0]:.2f}, {both[4][0]:.2f}, {both[8][1]:.2f} and {both[4][1]:.2f}"
                 in text)
-    assert {f"{value:.2f}" for pair in said["activations", bench.CHOSEN].values()
-            for value in pair} == {"-0.97"}
+    alone = sorted(value for pair in said["activations", bench.CHOSEN].values() for value in pair)
+    assert f"of activations alone {alone[-1]:.2f} to {alone[0]:.2f}" in text
+    page = " ".join((bench.ROOT / "docs" / "quantization.md").read_text().split())
+    assert (f"correlate with {best[8][0]:.2f} at 8 bits (activations "
+            f"{said['activations', bench.CHOSEN][8][0]:.2f})") in page
+    for form, name in (("root mean square of maxima", "their root mean square"),
+                       ("mean of maxima", "their mean")):
+        assert f"{name} {said['all', form][8][0]:.2f}" in page
 
 
 def test_figure_shows_the_stored_results():
     assert bench.FIGURE.read_text() == bench.draw(STORED) + "\n"
+
+
+def test_measured_as_rounding_to_a_grid_predicts():
+    """Relative error times the squared steps is 1/12 over the squared uniformity, but for zeros."""
+    tensors = bench.measure("digits")
+    assert len(tensors) == 17
+    for one in tensors:
+        predicted = 1 / 12 / one["forms"][bench.CHOSEN] ** 2
+        assert 0.2 * predicted < one["errors"]["8 max"] < 1.1 * predicted
+        assert one["errors"]["8 mse"] < 1.3 * one["errors"]["8 max"]
