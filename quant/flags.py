@@ -70,6 +70,9 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--wider-accumulators": {"action": argparse.BooleanOptionalAction,
                              "help": "layers that cannot fit take the bits they need, and are "
                                      "reported (default: an error)"},
+    "--budget": {"metavar": "SIZE",
+                 "help": "choose each layer's weight bits so that all weights take no more than "
+                         "SIZE: 60kB, 48KiB, or on average 4.5bits"},
     "--override": {"action": "append", "dest": "overrides", "type": _override,
                    "metavar": "REGEX:SETTING=VALUE",
                    "help": f"other {', '.join(VARYING)} for the layers whose whole name REGEX "

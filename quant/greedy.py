@@ -72,12 +72,10 @@ class Moments:
     def round(self, weight: np.ndarray, unit: np.ndarray, code: WeightCode) -> np.ndarray:
         """Levels of ``code`` for ``weight`` (O, ...) in units of ``unit`` (O,), float64."""
         groups, fan_in = self.integer_mean.shape
-        rows = (weight / np.where(unit > 0, unit, 1.0).reshape(-1, *(1,) * (weight.ndim - 1))
-                ).reshape(groups, -1, fan_in)
-        whole = self.integer.mean(axis=0)
+        rows = self.fitted(weight / np.where(unit > 0, unit, 1.0).reshape(
+            -1, *(1,) * (weight.ndim - 1))).reshape(groups, -1, fan_in)
+        whole, scale = self.integer.mean(axis=0), self._scale()
         energy = whole.diagonal(axis1=1, axis2=2)
-        scale = np.maximum(energy.mean(axis=1), SMALLEST)[:, None, None] * np.eye(fan_in)
-        rows = self._fitted(rows, scale)
         order = np.argsort(-energy, axis=1, kind="stable")      # the inputs that matter most first
         damped = whole + DAMPING * scale
         damped = np.take_along_axis(np.take_along_axis(damped, order[:, :, None], 1),
@@ -89,11 +87,16 @@ class Moments:
         np.put_along_axis(result, np.broadcast_to(order[:, None, :], rows.shape), rounded, 2)
         return result.reshape(weight.shape)
 
-    def _fitted(self, rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """``rows`` (G, R, K) changed so that the integer inputs give the float network's sums.
+    def _scale(self) -> np.ndarray:
+        """The identity times the mean input energy, (G, K, K)."""
+        energy = self.integer.mean(axis=0).diagonal(axis1=1, axis2=2)
+        return (np.maximum(energy.mean(axis=1), SMALLEST)[:, None, None]
+                * np.eye(self.integer_mean.shape[1]))
 
-        ``scale`` (G, K, K) is the identity times the mean input energy.
-        """
+    def fitted(self, weight: np.ndarray) -> np.ndarray:
+        """``weight`` (O, ...) changed so that the integer inputs give the float network's sums."""
+        groups, fan_in = self.integer_mean.shape
+        rows, scale = weight.reshape(groups, -1, fan_in), self._scale()
         parts, everything = len(self.integer), np.arange(len(self.integer))
         asked = self.cross - self.integer
 
@@ -114,7 +117,9 @@ class Moments:
                 error += float(((made @ self.integer[part] - 2 * lost) * made).sum())
             if error < least:
                 best, least = damping, error
-        return rows if best is None else rows + change(rows, everything, best)
+        if best is None:
+            return weight
+        return (rows + change(rows, everything, best)).reshape(weight.shape)
 
     def bias(self, weight: np.ndarray, integers: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """What to add to the sums of ``integers`` so that their mean is the float network's, (O,).

@@ -9,6 +9,8 @@ from typing import Any, Literal
 from ref.errors import UserError
 from ref.model import LOW_BITS
 
+from .budget import budget_bits
+
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
 
@@ -47,6 +49,7 @@ class Settings:
     input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
     accumulator_bits: int = 24              # 16..32, proved for every layer (see accumulators.py)
     wider_accumulators: bool = False        # where that cannot be: wider (True) or an error
+    budget: str | None = None               # of all weights, as "60kB" or "4.5bits" (mixed.py)
     overrides: dict[str, dict[str, int | str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,8 @@ class Settings:
                 isinstance(value, float | int) and 0 <= value <= 1 for value in given)):
             raise UserError(f"the transfer is {self.transfer!r}; give its exponent t, or t, u and "
                             "v, each between 0 and 1, or \"search\"")
+        if self.budget is not None:
+            budget_bits(self.budget, 1)
         for pattern, changes in self.overrides.items():
             self._check_override(pattern, changes)
 

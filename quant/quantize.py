@@ -19,6 +19,7 @@ from .import_onnx import import_onnx
 from .input_rule import make_input, traced_input
 from .kept import check_kept, kept_channels, needs_first_convolution
 from .layers import quantize_layer
+from .mixed import closest, settings_within_budget
 from .overrides import check_overrides
 from .planes import on_planes
 from .presets import PRESETS, Settings, find_preset
@@ -44,8 +45,21 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
     Raises `UserError` for anything that cannot be honoured.
     """
     settings = find_preset(preset) if isinstance(preset, str) else preset
-    name = next((name for name, known in PRESETS.items() if known == settings), "custom")
     balanced, data = _balanced(net, calib, settings, progress)
+    float_name = Path(net).name if isinstance(net, str | Path) else balanced.network.name
+    models = [_integers(balanced, data, chosen, float_name, progress)
+              for chosen in settings_within_budget(balanced.network, data, settings)]
+    model = closest(models, balanced.network, data) if len(models) > 1 else models[0]
+    progress("prove", 0, 1)
+    check_model(model)
+    progress("prove", 1, 1)
+    return model
+
+
+def _integers(balanced: Balanced, data: Data, settings: Settings, float_name: str,
+              progress: Tell) -> Model:
+    """The integer model of a balanced network; ``float_name`` is what its metadata say it is of."""
+    name = next((name for name, known in PRESETS.items() if known == settings), "custom")
     calibration = balanced.calibration
     progress("quantize", 0, len(balanced.network.layers))
     rule, source = make_input(balanced.network, calibration, data, settings)
@@ -89,14 +103,10 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
                     layer.name: layer.proof.bits for layer in layers
                     if isinstance(layer, Conv2d | AveragePool2d)
                     and layer.proof.bits > settings.accumulator_bits},
-                "float": Path(net).name if isinstance(net, str | Path) else network.name}
+                "float": float_name}
     tensors = {name: result.tensor for name, result in made.items()}
     made_layers: tuple[Layer, ...] = tuple(layers)
-    model = Model(network.name, rule, tensors, made_layers, metadata)
-    progress("prove", 0, 1)
-    check_model(model)
-    progress("prove", 1, 1)
-    return model
+    return Model(network.name, rule, tensors, made_layers, metadata)
 
 
 def _balanced(net: str | Path | FloatNetwork | Balanced,
@@ -120,6 +130,8 @@ def _balanced(net: str | Path | FloatNetwork | Balanced,
     check_kept(network, settings)
     calibration = calibrate(network, data, settings.calibration, progress)
     progress("balance", 0, 1)
+    if settings.budget is not None:     # balanced alike whatever widths will be found
+        settings = replace(settings, overrides={})
     balanced = balance(network, calibration, settings)
     progress("balance", 1, 1)
     return balanced, data

@@ -11,6 +11,8 @@ from rich.table import Table
 from ref.ausn import AusnCode
 from ref.model import Model
 
+from .mixed import weight_bytes
+
 #: Names of the rows of an accuracy report.
 ROWS = {"float": "float", "weights": "only weights in integers",
         "activations": "only activations in integers", "full": "integers"}
@@ -43,7 +45,11 @@ def print_model(model: Model, seconds: float, console: Console) -> None:
     elif asked > model.input_tensor.bits:
         console.print(f"input: one plane of {model.input_tensor.bits} bits; --input-bits {asked} "
                       "would gain nothing with these data and first layers")
-    limit = model.metadata["settings"]["accumulator_bits"]
+    settings = model.metadata["settings"]
+    size, average = weight_bytes(model)
+    console.print(f"weights: {size:,.0f} bytes, {average:.2f} bits each"
+                  + (f" (budget {settings['budget']})" if settings["budget"] else ""))
+    limit = settings["accumulator_bits"]
     for what, layers in ((f"accumulators wider than {limit} bits",
                           model.metadata["wider_accumulators"]),
                          ("channels with coarser weights, to fit",

@@ -48,33 +48,37 @@ class Trace:
     def moments(self, layer: FloatConv, source: Quantized) -> Moments:
         """Moments of what the weights of ``layer`` meet, over `POSITIONS` windows."""
         pad = np.clip(np.rint(source.zero), source.tensor.lo, source.tensor.hi)
-        integer = self._windows(layer, self.integer[layer.input], pad)
-        real = self._windows(layer, self.real[layer.input], np.zeros(len(pad)))
+        integer = windows(layer, self.integer[layer.input], pad)
+        real = windows(layer, self.real[layer.input], np.zeros(len(pad)))
         real = real / source.step[:, None]
         samples, channels = integer.shape[:2]
         count = layer.groups if not layer.channelwise else channels
         return Moments.of(*(part.reshape(samples, count, -1).transpose(1, 0, 2)
                             for part in (integer, real)))
 
-    def _windows(self, layer: FloatConv, maps: np.ndarray, pad: np.ndarray) -> np.ndarray:
-        """What `POSITIONS` windows hold, float64 (positions, channels, taps)."""
-        top, left, bottom, right = layer.window.pads
-        samples, channels, height, width = maps.shape
-        padded = np.empty((samples, channels, height + top + bottom, width + left + right),
-                          maps.dtype)
-        padded[:] = pad[:, None, None]
-        padded[:, :, top:top + height, left:left + width] = maps
-        rows, columns = layer.window.output_size(height, width)
-        total = samples * rows * columns
-        chosen = np.arange(total) if total <= POSITIONS else np.sort(
-            np.random.default_rng(0).choice(total, POSITIONS, replace=False))
-        sample, row, column = np.unravel_index(chosen, (samples, rows, columns))
-        down, across = layer.window.stride
-        taps = [padded[sample, :, row * down + y, column * across + x]
-                for y in range(layer.window.kernel[0]) for x in range(layer.window.kernel[1])]
-        return np.stack(taps, axis=2).astype(np.float64)
-
     def _batches(self) -> list[tuple[int, int]]:
         """Ranges of samples small enough for memory."""
         samples = len(next(iter(self.real.values())))
         return list(batches(self.network, samples))
+
+
+def windows(layer: FloatConv, maps: np.ndarray, pad: np.ndarray) -> np.ndarray:
+    """What `POSITIONS` windows of a layer's maps hold, float64 (positions, channels, taps).
+
+    ``maps`` is (N, C, H, W), ``pad`` (C,) what padding writes.
+    """
+    top, left, bottom, right = layer.window.pads
+    samples, channels, height, width = maps.shape
+    padded = np.empty((samples, channels, height + top + bottom, width + left + right),
+                      maps.dtype)
+    padded[:] = pad[:, None, None]
+    padded[:, :, top:top + height, left:left + width] = maps
+    rows, columns = layer.window.output_size(height, width)
+    total = samples * rows * columns
+    chosen = np.arange(total) if total <= POSITIONS else np.sort(
+        np.random.default_rng(0).choice(total, POSITIONS, replace=False))
+    sample, row, column = np.unravel_index(chosen, (samples, rows, columns))
+    down, across = layer.window.stride
+    taps = [padded[sample, :, row * down + y, column * across + x]
+            for y in range(layer.window.kernel[0]) for x in range(layer.window.kernel[1])]
+    return np.stack(taps, axis=2).astype(np.float64)
