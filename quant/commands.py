@@ -55,7 +55,7 @@ def _inspect(options: argparse.Namespace) -> int:
     _check_json(options)
     report = inspect(options.network, options.calib)
     _write_json(options, report)
-    print_inspection(report, Console())
+    print_inspection(report, Console(markup=False))
     return 0
 
 
@@ -73,7 +73,7 @@ def _quantize(options: argparse.Namespace) -> int:
     check_output(output)
     settings = settings_of(options)
     data = None if options.data is None else load_data(options.data)
-    console = Console()
+    console = Console(markup=False)
     start = time.perf_counter()
     with progress_bars(console) as tell:
         model = quantize(options.network, options.calib, settings, tell)
@@ -108,7 +108,7 @@ def _analyze(options: argparse.Namespace) -> int:
     network = import_onnx(options.float_network if quantized else options.network)
     data = load_data(options.data or options.calib)
     data.head(options.samples)                  # a number that cannot be: known before the work
-    console = Console()
+    console = Console(markup=False)
     with progress_bars(console) as tell:
         model = load_model(options.network) if quantized else quantize(
             network, options.calib, settings_of(options), tell)
@@ -150,7 +150,7 @@ def _prove(options: argparse.Namespace) -> int:
     _check_json(options)
     report = prove_report(load_model(options.network))
     _write_json(options, report)
-    print_proofs(report, Console())
+    print_proofs(report, Console(markup=False))
     return 0 if all(layer["holds"] for layer in report["layers"]) else 1
 
 
@@ -166,7 +166,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
 def _eval(options: argparse.Namespace) -> int:
     _check_json(options)
     network = None if options.float_network is None else import_onnx(options.float_network)
-    console = Console()
+    console = Console(markup=False)
     with progress_bars(console) as tell:
         report = accuracy_report(load_model(options.network),
                                  load_data(options.data).head(options.samples), network, tell)

@@ -121,8 +121,9 @@ def print_analysis(report: dict[str, Any], console: Console) -> None:
                    ">accu-\nmulator")
     for layer in report["layers"]:
         sums = layer["accumulator"]
-        tried = ["/".join(f"{value:.0f}" for value in layer["sensitivity"][kind].values()
-                          if value is not None) for kind in ("weights", "activations")]
+        tried = ["/".join("-" if value is None else f"{value:.0f}"
+                          for value in layer["sensitivity"][kind].values())
+                 for kind in ("weights", "activations")]
         table.add_row(
             layer["name"], _decibels(layer["cumulative"]["snr_db"]),
             _decibels(layer["isolated_db"]), *tried, _uniformity(layer),

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from quant import Settings, analyze, quantize
 from quant.__main__ import main
@@ -17,6 +18,7 @@ from quant.coarser import Coarser
 from quant.evaluate import evaluate, evaluate_layer, evaluate_tensors, reevaluate
 from quant.graph import FloatConv
 from quant.import_onnx import import_onnx
+from quant.tables import print_analysis
 from quant.twin import Twin
 from ref.errors import UserError, run_command
 from ref.file import load_model, save_model
@@ -228,9 +230,12 @@ def test_page_of_a_network_without_error(tmp_path):
     """A max pool of 8-bit integers: nothing is summed, nothing rounded."""
     network = import_onnx(Graph(("N", 3, 4, 4)).add("MaxPool", kernel_shape=[2, 2]).save(tmp_path))
     data = replace(image_data((3, 4, 4)), x_zero_point=np.array(0.0))
+    report = analyze(quantize(network, data), network, data)
+    assert report["layers"][0]["cumulative"]["snr_db"] is None
     page = Page()
-    page.feed(render(analyze(quantize(network, data), network, data)))
+    page.feed(render(report))
     assert not page.open
+    print_analysis(report, Console(width=100))
 
 
 @pytest.fixture(scope="module")

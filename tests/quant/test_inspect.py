@@ -75,6 +75,13 @@ def test_command(tmp_path, capsys):
         path, tmp_path / "calib.npz")
 
 
+def test_names_are_printed_as_they_are(tmp_path, capsys):
+    graph = Graph(("N", 3, 6, 6)).conv(4, 3)
+    graph.nodes[0].name = "[bold]features[0]"
+    assert run_command(main, ["inspect", graph.save(tmp_path)]) == 0
+    assert "[bold]features[0]" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (["absent.onnx"], "absent.onnx: no such file"),
     (["small.onnx", "--calib", "absent.npz"], "absent.npz"),
