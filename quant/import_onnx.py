@@ -61,7 +61,8 @@ class _Import(QuantizedMaps):
         elif node.op_type in REARRANGING:
             if any(self.now.pads):
                 self.check_readable(node)
-            self.set(view=rearranged(node, self.now.view, self.constants))
+            self.set(view=rearranged(node, self.now.view, self.constants,
+                                     self.graph.batch))
         elif node.op_type in ("Softmax", "LogSoftmax"):
             self.check_readable(node)
             self.set(ended=node)

@@ -60,6 +60,7 @@ class OnnxGraph:
     name: str
     opset: int
     input: str
+    batch: int                              # its fixed size in the file, else 1
     input_shape: tuple[int, ...]            # without the batch
     output: str
     nodes: tuple[NodeProto, ...]
@@ -110,7 +111,8 @@ def read_graph(path: str | Path) -> OnnxGraph:
             kept.append(node)
     _check_operators(kept)
     _check_joins(kept, inputs[0].name)
-    return OnnxGraph(Path(path).stem, opset, inputs[0].name, shape, graph.output[0].name,
+    batch = max(1, inputs[0].type.tensor_type.shape.dim[0].dim_value)
+    return OnnxGraph(Path(path).stem, opset, inputs[0].name, batch, shape, graph.output[0].name,
                      tuple(kept), constants, stored)
 
 

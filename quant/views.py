@@ -17,10 +17,12 @@ from .onnx_file import attributes, where
 REARRANGING = ("Flatten", "Reshape", "Slice", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze")
 
 
-def rearranged(node: NodeProto, view: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray:
+def rearranged(node: NodeProto, view: np.ndarray, constants: dict[str, np.ndarray],
+               batch: int = 1) -> np.ndarray:
     """``view`` (batch of 1 first) after one of `REARRANGING`; other operators keep it.
 
-    Raises `UserError` when the batch does not stay the first axis.
+    A Reshape may name the ``batch`` that the network was exported for. Raises `UserError` when the
+    batch does not stay the first axis.
     """
     values = attributes(node)
     match node.op_type:
@@ -33,7 +35,14 @@ def rearranged(node: NodeProto, view: np.ndarray, constants: dict[str, np.ndarra
             sizes = _integers(node, constants, 1)
             if not values.get("allowzero", 0):
                 sizes = [size or view.shape[axis] for axis, size in enumerate(sizes)]
-            view = view.reshape(sizes)
+            if sizes[:1] == [batch]:
+                sizes[0] = 1
+            try:
+                view = view.reshape(sizes)
+            except ValueError:
+                raise UserError(f"{where(node)} makes {sizes} of the {view.size} values of a "
+                                "sample; keep the batch as the first axis, or export the network "
+                                "for a batch of one") from None
         case "Squeeze":
             view = np.squeeze(view, axes_of(node, constants))
         case "Unsqueeze":

@@ -178,6 +178,17 @@ def test_transpositions_that_cancel_vanish(tmp_path):
     check(graph.conv(4, 3, 3), tmp_path)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_reshapes_may_name_the_fixed_batch(tmp_path, batch):
+    graph = Graph((batch, 3, 8, 6)).conv(4, 3).add("Reshape", np.array([batch, 4, 4, 2, 3, 2]))
+    graph.add("Transpose", perm=[0, 3, 5, 1, 2, 4]).add("Reshape", np.array([batch, 16, 4, 3]))
+    graph.conv(3, 16).add("Reshape", np.array([batch, -1]))
+    path = graph.add("Gemm", graph.random.normal(size=(36, 5))).save(tmp_path)
+    x = np.random.default_rng(1).normal(size=(batch, 3, 8, 6)).astype(np.float32)
+    found = evaluate(import_onnx(path), x)[:, :, 0, 0]
+    assert np.allclose(found, run_float(path, x), atol=1e-4)
+
+
 @pytest.mark.parametrize("sizes", [[0, -1], [-1, 36], [1, -1], [0, 36]])
 def test_reshape_that_flattens(tmp_path, sizes):
     graph = Graph((1 if sizes[0] == 1 else "N", 3, 4, 3)).conv(3, 3)

@@ -97,6 +97,9 @@ REFUSED = {
     "mixed batch": (lambda: start().add("Reshape", np.array([4, 64])),
                     r"Reshape 'reshape1' mixes the batch with other axes; keep the batch as the "
                     r"first axis"),
+    "another batch": (lambda: start().add("Reshape", np.array([3, 64])),
+                      r"Reshape 'reshape1' makes \[3, 64\] of the 256 values of a sample; keep the "
+                      r"batch as the first axis, or export the network for a batch of one"),
     "mean over channels": (lambda: start().add("ReduceMean", axes=[1]),
                            r"ReduceMean 'reducemean1' reduces axes \[1\]; only rows and columns "
                            r"can be reduced"),
