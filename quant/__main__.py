@@ -12,7 +12,8 @@ from .commands import COMMANDS
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Raises `UserError` for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m quant", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m quant", description="Float ONNX networks to integers, and what they lose.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         described = commands.add_parser(name, help=command.help, description=command.help)

@@ -27,6 +27,8 @@ from .twin import Twin
 SAMPLES = 16
 #: Bits a single layer is tried with.
 BITS = (8, 6, 4)
+#: Names of layers that one sentence lists at most.
+MOST_NAMES = 6
 #: Values of all maps of a batch held at once, of the float network.
 BATCH_VALUES = 1 << 25
 
@@ -42,6 +44,8 @@ def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
 
     - ``network``, ``preset``, ``settings``, ``calibration_samples`` (null for a model that does not
       know them);
+    - ``narrowed_channels`` and ``wider_accumulators``: the layers whose weights became coarser to
+      fit the accumulator (and how many channels), or whose accumulator became wider (its bits);
     - ``accuracy``: a `quant.accuracy.accuracy_report` on all of the data;
     - ``samples``, and ``bits``, those that single layers are tried with;
     - ``layers``, in order, each with
@@ -76,6 +80,8 @@ def analyze(model: Model | str | Path, network: FloatNetwork | str | Path,
         "network": model.name, "preset": model.metadata.get("preset"),
         "settings": model.metadata.get("settings"),
         "calibration_samples": model.metadata.get("samples"),
+        "narrowed_channels": model.metadata.get("narrowed_channels", {}),
+        "wider_accumulators": model.metadata.get("wider_accumulators", {}),
         "accuracy": accuracy_report(model, data, network, progress)}
     few = data.head(min(samples or SAMPLES, len(data)))
     entries = _measured(twin, few, progress)
@@ -220,14 +226,22 @@ def findings(report: dict[str, Any]) -> list[str]:
     clipped = [layer["name"] for layer in report["layers"] for kind in ("weight", "activation")
                if (errors := layer[f"{kind}_errors"]) and errors["clipping"] > errors["rounding"]]
     if clipped:
-        names = list(dict.fromkeys(clipped))
-        found.append(f"Clipping costs more than rounding in {len(names)} "
-                     f"{'layer' if len(names) == 1 else 'layers'}: {', '.join(names[:6])}"
-                     f"{' and others' if len(names) > 6 else ''}.")
+        found.append("Clipping costs more than rounding in "
+                     f"{_listed(list(dict.fromkeys(clipped)))}.")
     summed = [layer for layer in report["layers"] if layer["accumulator"]]
     if summed:
         widest = max(summed, key=lambda layer: layer["accumulator"]["bits"])
         narrow = sum(layer["accumulator"]["bits"] <= 16 for layer in summed)
         found.append(f"The widest accumulator has {widest['accumulator']['bits']} bits "
                      f"({widest['name']}); {narrow} of {len(summed)} need 16 or fewer.")
+    for kind, text in (("narrowed_channels", "Weights became coarser to fit the accumulator in"),
+                       ("wider_accumulators", "Accumulators are wider than asked for in")):
+        if report[kind]:
+            found.append(f"{text} {_listed(list(report[kind]))}.")
     return found
+
+
+def _listed(names: list[str]) -> str:
+    """So many layers, and the first of their names."""
+    return (f"{len(names)} {'layer' if len(names) == 1 else 'layers'}: "
+            f"{', '.join(names[:MOST_NAMES])}{' and others' if len(names) > MOST_NAMES else ''}")

@@ -188,6 +188,17 @@ def test_findings(setting):
     assert f"The widest accumulator has {widest} bits" in text
 
 
+def test_findings_about_accumulators(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    model = quantize(network, data, Settings(accumulator_bits=16))
+    report = analyze(model, network, data)
+    narrowed = model.metadata["narrowed_channels"]
+    assert narrowed and report["narrowed_channels"] == narrowed
+    assert (f"Weights became coarser to fit the accumulator in {len(narrowed)} layers: "
+            f"{', '.join(narrowed)}." in report["findings"])
+    assert not any("wider than asked" in sentence for sentence in report["findings"])
+
+
 class Page(HTMLParser):
     """Collects text, and fails on tags that do not nest and on anything from elsewhere."""
 
