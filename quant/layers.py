@@ -269,7 +269,8 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, se
     wanted = np.minimum(source.step / size / target.step, LARGEST_RATIO)
     if target.shared:
         wanted = np.full_like(wanted, wanted.min())
-    multiplier, shift = requantizer_ratio(wanted)
+    # maps that came quantized ask for a multiplier's own ratio, but for the rounding of float32
+    multiplier, shift = requantizer_ratio(wanted * (1 - 2.0 ** -22))
     step = source.step / size / (multiplier * 2.0 ** -shift)
     zeros = np.zeros(len(step), np.int64)
     lo, hi = _limits(target, None, step)

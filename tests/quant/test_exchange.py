@@ -1,8 +1,12 @@
 """Real networks to other tools and back: the bundled one, and others where their data are."""
 
+import numpy as np
 import pytest
 
 from bench import accuracy, exchange
+from quant import quantize
+from quant.exports import FORMATS
+from ref import load_data, run
 
 
 def check(result):
@@ -32,3 +36,13 @@ def test_shared_networks(tmp_path, network):
         pytest.skip(f"no data folder {accuracy.SHARED}")
     pytest.importorskip("PIL", reason="expanding the images needs Pillow")
     check(exchange.measure(network, tmp_path))
+
+
+def test_round_trip_of_digits(tmp_path):
+    """The bundled network exported as QDQ and taken over again: every result is the same."""
+    data = load_data(accuracy.data_file("digits", "calib"))
+    test = load_data(accuracy.data_file("digits", "test"))
+    model = quantize(accuracy.NETWORKS["digits"][0], data)
+    (tmp_path / "digits.qdq.onnx").write_bytes(FORMATS["qdq"](model))
+    again = quantize(tmp_path / "digits.qdq.onnx", data)
+    assert np.array_equal(run(model, test.x), run(again, test.x))
