@@ -245,6 +245,7 @@ class _Import(QuantizedMaps):
         self.map_shape(node)
         values = attributes(node)
         filling = float(self.constant(node, 2, np.zeros(())))
+        filling -= 0 if self.now.rounded is None else self.now.rounded.zero
         if values.get("mode", "constant") != "constant" or filling != 0:
             raise UserError(f"{where(node)} pads with something other than zero; only zero padding "
                             "is supported")

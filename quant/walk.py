@@ -33,8 +33,8 @@ from .stored import Grid
 from .views import REARRANGING, channel_order, is_ordered, squares_order
 from .windows import NO_PADS, Pads
 
-#: Operators that may act on integers: they move them, or choose among them.
-ON_INTEGERS = ("DequantizeLinear", "Dropout", "Identity", "MaxPool", *REARRANGING)
+#: Operators that may act on integers: they move them, choose among them or add zero points.
+ON_INTEGERS = ("DequantizeLinear", "Dropout", "Identity", "MaxPool", "Pad", *REARRANGING)
 
 
 @dataclass(frozen=True, eq=False)

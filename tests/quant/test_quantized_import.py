@@ -252,6 +252,18 @@ def test_padding_between_roundings(tmp_path):
     assert snr(run_float(path, real_input(data)).reshape(ours.shape), ours) > 35
 
 
+@pytest.mark.parametrize(("zero", "kind"), [(0, np.uint8), (128, np.uint8), (-128, np.int8)])
+def test_padding_of_integers(tmp_path, zero, kind):
+    """A map is padded with its zero point."""
+    graph = Graph(("N", 3, 12, 10)).conv(6, 3, 3).add("QuantizeLinear", 0.05, kind(zero))
+    graph.add("Pad", np.array([0, 0, 1, 0, 0, 0, 1, 2]), kind(zero))
+    path = graph.add("DequantizeLinear", 0.05, kind(zero)).conv(6, 6, 3, group=6).save(tmp_path)
+    network, data = import_onnx(path), image_data()
+    assert network.layers[1].window.pads == (1, 0, 1, 2)
+    ours = result(quantize(network, data), data)
+    assert snr(run_float(path, real_input(data)).reshape(ours.shape), ours) > 30
+
+
 def test_scales_per_channel_of_a_map(tmp_path):
     scale = np.linspace(0.02, 0.2, 6).astype(np.float32)
     zeros = np.zeros(6, np.int8)
@@ -403,6 +415,15 @@ REFUSED = {
         lambda: Graph(("N", 3, 12, 10)).conv(6, 3).add("Min", np.arange(6.0).reshape(6, 1, 1)),
         r"Min 'min1' has a limit for each channel; only those of 0 or more right after a ReLU are "
         r"supported"),
+    "integers in a convolution": (
+        lambda: Graph(("N", 3, 12, 10)).conv(6, 3).add("QuantizeLinear", 0.1, np.int8(0)).add(
+            "Relu").add("DequantizeLinear", 0.1, np.int8(0)),
+        r"Relu 'relu2' computes with integers; dequantize them first"),
+    "padding with another integer": (
+        lambda: Graph(("N", 3, 12, 10)).conv(6, 3).add("QuantizeLinear", 0.1, np.uint8(128)).add(
+            "Pad", np.array([0, 0, 1, 0, 0, 0, 1, 2])).add("DequantizeLinear", 0.1,
+                                                           np.uint8(128)),
+        r"Pad 'pad2' pads with something other than zero; only zero padding is supported"),
     "limits without a QuantizeLinear": (
         lambda: Graph(("N", 3, 12, 10)).conv(6, 3).add("Clip", -1.0, 1.0).conv(4, 6),
         r"Clip 'clip1' clips to -1..1; only a lower limit of 0 and a positive upper limit are "
