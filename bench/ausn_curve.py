@@ -1,6 +1,6 @@
 """AUSN against linear integers: bits against accuracy and noise, into bench/results/ausn.json.
 
-    python -m bench.ausn_curve [NETWORK ...] [--plot-only]
+    python -m bench.ausn_curve [NETWORK ...] [--what weights|activations] [--plot-only]
 
 Weights of 3 to 8 bits with a step per output channel and per layer, then activations of 3 to 7 bits
 beside 8-bit weights, all else equal and as the presets have it, on all public test samples.
@@ -32,6 +32,8 @@ from .ausn_plot import draw
 RESULTS = ROOT / "bench" / "results" / "ausn.json"
 PLOT = ROOT / "docs" / "ausn.svg"
 
+#: What is coded.
+KINDS = ("weights", "activations")
 #: A measurement: what is coded, in which code, its bits, and the weight scale.
 Point = tuple[str, str, int, str]
 
@@ -54,8 +56,8 @@ def settings_of(point: Point) -> Settings:
     return with_settings(Settings(), weight_bits=bits, weight_code=code, weight_scale=scale)
 
 
-def measure(network: str) -> list[dict[str, Any]]:
-    """All measurements of a network; each is printed as it is made.
+def measure(network: str, kinds: tuple[str, ...] = KINDS) -> list[dict[str, Any]]:
+    """The measurements of a network of these kinds; each is printed as it is made.
 
     ``gained`` and ``lost`` count the samples that only the integer or only the float network gets
     right; ``against`` the same for AUSN over linear integers of as many bits or of one less.
@@ -66,7 +68,7 @@ def measure(network: str) -> list[dict[str, Any]]:
     assert test.y is not None
     float_right, results = real.argmax(axis=1) == test.y, []
     right: dict[Point, np.ndarray] = {}
-    for point in POINTS[network]:
+    for point in (one for one in POINTS[network] if one[0] in kinds):
         what, code, bits, scale = point
         model = quantize(imported, calib, settings_of(point))
         found = logits(model, test.x)
@@ -119,16 +121,19 @@ def main(arguments: list[str]) -> int:
     """Measure, write the results and draw them; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.ausn_curve", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(POINTS))
+    parser.add_argument("--what", choices=KINDS, help="only these (default: both)")
     parser.add_argument("--plot-only", action="store_true", help="draw the stored results")
     options = parser.parse_args(arguments)
     unknown = set(options.networks) - set(POINTS)
     if unknown:
         raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(POINTS)}")
     for network in [] if options.plot_only else options.networks or POINTS:
-        measured = measure(network)
+        kinds = (options.what,) if options.what else KINDS
+        measured = measure(network, kinds)
         stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
         content = {"numpy": np.__version__, "results": [
-            *(old for old in stored if old["network"] != network), *measured]}
+            *(old for old in stored if old["network"] != network or old["what"] not in kinds),
+            *measured]}
         write_atomically(RESULTS, (json.dumps(content, indent=1) + "\n").encode())
     write_atomically(PLOT, draw(json.loads(RESULTS.read_text())["results"]).encode())
     return 0

@@ -11,7 +11,7 @@ import numpy as np
 from ref.ausn import EXPONENT_BITS, AusnCode
 
 from .calibrate import BINS, Statistics
-from .ranges import FLOOR, channel_ranges, tensor_range
+from .ranges import EQUAL_LEVELS, FLOOR, channel_ranges, tensor_range
 
 #: Candidate ranges of the "mse" method, as shares of the largest value.
 CANDIDATES = np.linspace(0.3, 1.0, 15)
@@ -63,9 +63,13 @@ def _search(values: np.ndarray, counts: np.ndarray, code: AusnCode
 
 def _errors(values: np.ndarray, counts: np.ndarray, code: AusnCode, ranges: np.ndarray
             ) -> np.ndarray:
-    """Squared error of each row's values when its range is the largest level's, (rows,)."""
+    """Squared error of each row's values when its range is the largest level's, (rows,).
+
+    Values beyond weigh more, for the reason and by the rule of `quant.ranges.EQUAL_LEVELS`.
+    """
     step = (np.where(ranges > 0, ranges, 1.0) / code.largest)[:, None]
-    return ((values - code.nearest(values / step) * step) ** 2 * counts).sum(axis=1)
+    weight = np.where(values > ranges[:, None], max(1.0, len(code.levels) / EQUAL_LEVELS), 1.0)
+    return ((values - code.nearest(values / step) * step) ** 2 * counts * weight).sum(axis=1)
 
 
 def _values(maps: list[Statistics], apart: bool) -> tuple[np.ndarray, np.ndarray]:
