@@ -8,18 +8,18 @@ from typing import Any
 
 #: A column of panels for each network: its name and title.
 NETWORKS = {"kws": "keyword spotting (KWS)", "imagenet_128": "MobileNetV1-0.25-128"}
-#: A line: what is coded, the code, the weight scale; its colour, dashes and name. Three rows of
-#: panels show weights' accuracy and noise and activations' noise.
+#: A line: the code and the weight scale; its colour, dashes and name.
 LINES = {
     ("ausn", "channel"): ("#0b6e99", "", "AUSN, a step per channel"),
     ("linear", "channel"): ("#c1440e", "", "linear, a step per channel"),
     ("ausn", "tensor"): ("#0b6e99", "5 4", "AUSN, a step per layer"),
     ("linear", "tensor"): ("#c1440e", "5 4", "linear, a step per layer"),
 }
+#: A row of panels: what is coded, the measure it shows, and the end of its title.
 ROWS = (("weights", "integer", "weights: accuracy, %"),
-        ("weights", "snr_db", "weights: signal over noise of the scores, dB"),
+        ("weights", "snr_db", "weights: signal over noise, dB"),
         ("activations", "integer", "activations: accuracy, %"),
-        ("activations", "snr_db", "activations: signal over noise of the scores, dB"))
+        ("activations", "snr_db", "activations: signal over noise, dB"))
 WIDTH, HEIGHT, LEFT, TOP, GAP = 330, 170, 52, 64, 58
 
 
@@ -35,8 +35,8 @@ class Axes:
     high: float
 
     def at(self, bits: float, value: float) -> tuple[float, float]:
-        """Where a value lies; one beyond the range at its border."""
-        share = min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
+        """Where a value lies."""
+        share = (value - self.low) / (self.high - self.low)
         return (self.x + WIDTH * (bits - self.first + 0.3) / (self.last - self.first + 0.6),
                 self.y + HEIGHT * (1 - share))
 
@@ -69,10 +69,10 @@ def _panel(results: list[dict[str, Any]], measure: str, title: str, place: tuple
     bits = sorted({one["bits"] for one in results})
     floating = results[0]["float"] if measure == "integer" else None
     values = [one[measure] for one in results] + [floating] * (floating is not None)
-    high, step = max(values), 5.0
-    low = max(0.0, min(values), high - 30)
-    low = step * (low // step)
-    high = max(step * -(-high // step), low + step)
+    spread = max(values) - min(values)
+    step = 1.0 if spread <= 5 else 5.0 if spread <= 30 else 10.0
+    low = step * (min(values) // step)
+    high = max(step * -(-max(values) // step), low + step)
     axes = Axes(*place, bits[0], bits[-1], low, high)
     parts = [_text(place[0], place[1] - 8, title)]
 
@@ -88,7 +88,7 @@ def _panel(results: list[dict[str, Any]], measure: str, title: str, place: tuple
     if floating is not None:
         parts.append(_line([(place[0], tick(floating)), (place[0] + WIDTH, tick(floating))],
                            "#999", "1 3")
-                     + _text(place[0] + WIDTH, tick(floating) - 4, "float", "end"))
+                     + _text(place[0] + WIDTH + 4, tick(floating) + 4, "float"))
     for (code, scale), (colour, dashes, _) in LINES.items():
         found = sorted((one["bits"], one[measure]) for one in results
                        if (one["code"], one["weight_scale"]) == (code, scale))

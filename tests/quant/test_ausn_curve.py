@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench import accuracy, ausn_curve
-from bench.ausn_plot import LINES, NETWORKS, ROWS, draw
+from bench.ausn_plot import GAP, HEIGHT, LINES, NETWORKS, ROWS, TOP, draw
 
 
 def stored():
@@ -63,6 +63,19 @@ def test_five_ausn_bits_are_above_four_linear_ones(network):
     assert pair["gained"] > pair["lost"]
 
 
+@pytest.mark.parametrize(("network", "title"), [
+    ("kws", "keyword spotting"), ("imagenet_128", "MobileNetV1-0.25-128"),
+    ("imagenet_224", "MobileNetV1-0.75-224")])
+def test_the_documented_table_is_the_measured_one(network, title):
+    text = (accuracy.ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith(f"| {title}, "))
+    results = [found(network, what="weights", weight_scale="channel", code=code, bits=bits)
+               for code, bits in (("linear", 4), ("linear", 5), ("ausn", 5))]
+    cells = [f"{one['integer']:.2f} %, {one['snr_db']:.1f} dB" for one in results]
+    assert row == (f"| {title}, {results[0]['samples']:,} samples | {results[0]['float']:.2f} % | "
+                   f"{' | '.join(cells)} |")
+
+
 def test_the_drawing_is_that_of_the_results():
     assert ausn_curve.PLOT.read_text(encoding="utf-8") == draw(stored())
 
@@ -77,15 +90,16 @@ def test_all_points_are_drawn():
     assert all(name in texts for _, _, name in LINES.values())
 
 
-def test_points_beyond_the_axis_stay_inside():
+def test_all_points_lie_inside_their_panel():
     one = {"network": "kws", "what": "weights", "weight_scale": "channel", "code": "ausn",
            "float": 90.0, "snr_db": 20.0}
     text = draw([one | {"bits": 3, "integer": 1.0}, one | {"bits": 8, "integer": 90.0,
                                                              "snr_db": None}])
     root = ET.fromstring(text)
-    height = float(root.get("viewBox").split()[3])
-    assert all(0 < float(circle.get("cy")) < height for circle in root.iter()
-               if circle.tag.endswith("circle"))
+    heights = [float(one.get("cy")) for one in root.iter() if one.tag.endswith("circle")]
+    first, second = TOP + 12, TOP + 12 + HEIGHT + GAP
+    assert len(heights) == 3 and first <= heights[1] < heights[0] <= first + HEIGHT
+    assert second <= heights[2] <= second + HEIGHT
 
 
 def test_unknown_networks_are_refused():
