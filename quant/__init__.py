@@ -4,6 +4,7 @@ from .accuracy import accuracy_report
 from .analyze import analyze
 from .balance import Balanced, balance
 from .calibrate import Calibration, calibrate
+from .exports import export
 from .graph import FloatNetwork
 from .import_onnx import import_onnx
 from .inspect import inspect
@@ -22,6 +23,7 @@ __all__ = [
     "analyze",
     "balance",
     "calibrate",
+    "export",
     "find_preset",
     "import_onnx",
     "inspect",

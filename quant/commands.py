@@ -20,7 +20,7 @@ from ref.file import load_model, save_model
 from .accuracy import accuracy_report
 from .analysis_page import render
 from .analyze import SAMPLES, analyze
-from .exports import FORMATS
+from .exports import FORMATS, export
 from .flags import add_flags, given_flags, settings_of
 from .import_onnx import import_onnx
 from .inspect import inspect
@@ -184,7 +184,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     check_output(options.output)
-    write_atomically(options.output, FORMATS[options.format](load_model(options.network)))
+    write_atomically(options.output, export(load_model(options.network), options.format))
     return 0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import onnx
 
+from ref.errors import UserError
 from ref.model import Model
 from ref.onnx_integer import integer_onnx
 
@@ -48,3 +49,13 @@ def _serialized(proto: onnx.ModelProto) -> bytes:
 #: What `-f` takes: name of a format, and the function that gives the file's bytes.
 FORMATS: dict[str, Callable[[Model], bytes]] = {
     "integer": _integer, "qdq": _qdq, "qonnx": _qonnx, "float": _float, "encodings": _encodings}
+
+
+def export(model: Model, form: str) -> bytes:
+    """The file of a model in another format, one of `FORMATS`.
+
+    Raises `UserError` for an unknown format, and naming the layer that the format cannot hold.
+    """
+    if form not in FORMATS:
+        raise UserError(f"the format {form!r} is unknown; use one of {', '.join(FORMATS)}")
+    return FORMATS[form](model)

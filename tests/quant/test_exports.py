@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from quant import import_onnx, quantize
+from quant import export, import_onnx, quantize
 from quant.__main__ import main
 from quant.exports import FORMATS
 from quant.exports.scales import map_scales
@@ -50,7 +50,7 @@ def linear(model: Model) -> Model:
 
 
 def exported(model: Model, name: str) -> onnx.ModelProto:
-    return onnx.ModelProto.FromString(FORMATS[name](model))
+    return onnx.ModelProto.FromString(export(model, name))
 
 
 def real_input(model: Model, x: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_qonnx_layers_differ_only_by_rounding(model_and_samples):
 
 def test_encodings_describe_the_float_export(tmp_path):
     model, x = made(tmp_path, "depthwise", "w4a8"), image_data(seed=7).x
-    encodings, proto = json.loads(FORMATS["encodings"](model)), exported(model, "float")
+    encodings, proto = json.loads(export(model, "encodings")), exported(model, "float")
     computed = {name for node in proto.graph.node for name in node.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     assert set(encodings["activation_encodings"]) <= computed
@@ -239,7 +239,12 @@ def test_results_in_a_code_are_refused_by_name(tmp_path):
     coded = replace(first, requantization=replace(first.requantization, code=AusnCode(3, 4)))
     with pytest.raises(UserError, match=f"layer '{first.name}' rounds its result to the levels of "
                                         "an AUSN code.*export -f integer"):
-        FORMATS["qdq"](replace(model, layers=(coded, *rest)))
+        export(replace(model, layers=(coded, *rest)), "qdq")
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(UserError, match="the format 'tflite' is unknown; use one of integer, qdq"):
+        export(made(tmp_path, "depthwise"), "tflite")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -248,4 +253,4 @@ def test_command(tmp_path, name):
     save_model(model, tmp_path / "net.q.npz")
     assert run_command(main, ["export", str(tmp_path / "net.q.npz"), "-f", name, "-o",
                               str(tmp_path / "net.out")]) == 0
-    assert (tmp_path / "net.out").read_bytes() == FORMATS[name](model)
+    assert (tmp_path / "net.out").read_bytes() == export(model, name)
