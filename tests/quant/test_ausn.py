@@ -229,3 +229,15 @@ def test_integers_wider_than_a_byte_only_where_they_halve_the_loss(tmp_path, oct
     assert layer.weight.dtype == expected
     assert (losses[1] < WIDE_LOSS * losses[0]) == (expected == np.int16)
     assert octaves != 4 or losses[1] < losses[0]
+
+
+def test_clipping_weighs_more_the_finer_the_code(monkeypatch):
+    tail = statistics(np.exp(np.random.default_rng(0).normal(0, 0.7, 20000)))
+
+    def reach(bits):
+        code, step = coded_steps([tail], "mse", bits, apart=False)
+        return step * code.bytes[-1]
+
+    weighed = reach(7), reach(4)
+    monkeypatch.setattr("quant.activation_codes.EQUAL_LEVELS", 1 << 7)
+    assert weighed[0] > reach(7) and weighed[1] == reach(4)
