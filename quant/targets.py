@@ -8,7 +8,7 @@ from ref.model import RESULT_BITS, Tensor
 
 from .activation_codes import coded_steps
 from .balance import Balanced
-from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatNetwork
+from .graph import PASSING, FloatAdd, FloatAveragePool, FloatConv, FloatLayer, FloatNetwork
 from .kept import kept_map
 from .layers import Target
 from .presets import Settings
@@ -81,11 +81,16 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
 def _takes_channels_apart(network: FloatNetwork, group: frozenset[str]) -> bool:
     """Whether every reader of a group of tensors takes a step per channel at no cost.
 
-    An average pool that ends the network does not: its result has one step, its input's divided.
+    An average pool that ends the network, or whose mean is read by weights that came as integers,
+    does not: its result has one step, its input's divided.
     """
+    def kept(layer: FloatLayer) -> bool:
+        return isinstance(layer, FloatConv) and layer.weight_step is not None
+
     readers = [layer for layer in network.layers if group & set(layer.inputs)
                and not isinstance(layer, PASSING)]
     return network.output not in group and bool(readers) and all(
         isinstance(layer, FloatAdd)
-        or (isinstance(layer, FloatAveragePool) and layer.output != network.output)
+        or (isinstance(layer, FloatAveragePool) and layer.output != network.output
+            and not any(map(kept, network.readers(layer.output))))
         or (isinstance(layer, FloatConv) and layer.channelwise) for layer in readers)

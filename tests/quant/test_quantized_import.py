@@ -174,6 +174,8 @@ def test_round_trip_of_sums(tmp_path):
     assert all(layer.weight.tobytes() in found for layer in model.layers
                if isinstance(layer, Conv2d))
     assert snr(result(model, data), result(again, data)) > 30
+    third = quantize(import_onnx(exported(again, tmp_path)), data)      # and out once more
+    assert np.array_equal(run(again, data.x), run(third, data.x))
 
 
 def exported(model: Model, folder) -> str:
