@@ -4,7 +4,8 @@
 
 Each program runs once in a process of its own, one after the other, with the same calibration
 samples: ours from the network's file to the integer model's, and `bench.peer_quantize`. Ratios
-below 1 say that ours needs less. CPU seconds tell what waiting for other programs hides.
+below 1 say that ours needs less. CPU seconds tell what waiting for other programs, of which
+``load`` were running before, hides in the seconds.
 """
 
 from __future__ import annotations
@@ -39,22 +40,27 @@ def measure(command: list[str]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in zip(MEASURES, values, strict=True)}
 
 
-def compare(network: str, presets: list[str]) -> list[dict[str, object]]:
-    """One entry per preset: our measures, the peer's of the same run, and their ratios."""
+def compare(network: str, preset: str) -> dict[str, object]:
+    """Our measures, the peer's, and their ratios."""
     path, calib = str(NETWORKS[network][0]), str(data_file(network, "calib"))
-    entries: list[dict[str, object]] = []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        for preset in presets:
-            ours = measure(["-m", "quant", "quantize", path, "--calib", calib, "--preset", preset,
-                            "-o", str(Path(folder) / "net.q.npz")])
-            peer = measure(["-m", "bench.peer_quantize", path, calib,
-                            str(Path(folder) / "peer.onnx")])
-            entries.append({
-                "network": network, "preset": preset, "cores": len(os.sched_getaffinity(0)),
-                "ours": ours, "onnxruntime": peer,
-                "ratio": {name: round(ours[name] / peer[name], 2) for name in MEASURES}})
-            print(json.dumps(entries[-1]), flush=True)
-    return entries
+        ours = measure(["-m", "quant", "quantize", path, "--calib", calib, "--preset", preset,
+                        "-o", str(Path(folder) / "net.q.npz")])
+        peer = measure(["-m", "bench.peer_quantize", path, calib, str(Path(folder) / "peer.onnx")])
+    return {"network": network, "preset": preset, "cores": len(os.sched_getaffinity(0)),
+            "load": round(load, 1), "ours": ours, "onnxruntime": peer,
+            "ratio": {name: round(ours[name] / peer[name], 2) for name in MEASURES}}
+
+
+def record(entry: dict[str, object]) -> None:
+    """Print an entry and put it into the results file, in the place of an older one like it."""
+    print(json.dumps(entry), flush=True)
+    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    results = {(old["network"], old["preset"]): old for old in stored}
+    results[entry["network"], entry["preset"]] = entry
+    text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
+    write_atomically(RESULTS, text.encode())
 
 
 def main(arguments: list[str]) -> int:
@@ -66,13 +72,9 @@ def main(arguments: list[str]) -> int:
     unknown = set(options.networks) - set(NETWORKS)
     if unknown:
         raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(entry["network"], entry["preset"]): entry for entry in stored}
     for network in options.networks or ["imagenet_224"]:
-        results |= {(network, entry["preset"]): entry
-                    for entry in compare(network, options.preset)}
-    text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
-    write_atomically(RESULTS, text.encode())
+        for preset in options.preset:
+            record(compare(network, preset))
     return 0
 
 

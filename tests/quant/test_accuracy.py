@@ -22,7 +22,8 @@ def test_shared_networks(tmp_path, monkeypatch, network, lost):
 
 @pytest.mark.parametrize(("network", "preset", "weight_scale", "input_bits", "least"), [
     ("kws", "w4a8", "channel", 8, 91.2), ("vww_relu6", "w8a8", "tensor", 8, 76.6),
-    ("imagenet_128", "w8a8", "channel", 8, 43.3), ("kws_arm_l", "w8a8", "channel", 12, 91.0)])
+    ("imagenet_128", "w8a8", "channel", 8, 43.3), ("imagenet_224", "w8a8", "channel", 8, 78.3),
+    ("skynet", "w6a8", "channel", 8, 0.7285), ("kws_arm_l", "w8a8", "channel", 12, 91.0)])
 @pytest.mark.long
 def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_scale, input_bits,
                                least):
