@@ -111,6 +111,14 @@ def test_every_sum_of_a_network_fits(tmp_path, given, least):
     assert np.array_equal(found.reshape(len(data), -1), logits(model, data.x))
 
 
+def test_steps_fit_at_once_where_sums_are_those_of_the_nearest_levels(tmp_path, monkeypatch):
+    """Growing steps until they fit is for greedy rounding and for bias correction."""
+    monkeypatch.setattr("quant.layers.ATTEMPTS", 1)
+    settings = Settings(accumulator_bits=16, rounding="nearest", bias_correction=False)
+    model = quantize(depthwise_network(tmp_path), image_data(), settings)
+    assert max(layer.proof.bits for layer in model.layers) == 16
+
+
 def wide_network(tmp_path, inputs=1500):
     """A fully connected layer that no 16-bit accumulator holds, behind one that it does.
 
