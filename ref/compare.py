@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -25,8 +26,9 @@ from .model import Model
 from .oracles import float_runner, float_values
 from .run import run_layers
 
-#: Samples held at once; every feature map of a batch is in memory.
-BATCH = 32
+#: Samples and values of feature maps held at once: every map of a batch is in memory, some times
+#: over.
+BATCH, BATCH_VALUES = 32, 1 << 25
 
 #: Classes among which the label counts as found, in the second measure of class scores.
 TOP = 5
@@ -78,8 +80,10 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
     shape = model.output_tensor.shape
     classes = metric is not None and metric.name == "top-1" and shape[0] > TOP
     top: dict[str, list[np.ndarray]] = {"float": [], "integer": []}
-    for start in range(0, len(data), BATCH):
-        part = Data(data.x[start:start + BATCH], None, data.x_scale, data.x_zero_point)
+    values_each = sum(math.prod(tensor.shape) for tensor in model.tensors.values())
+    batch = max(1, min(BATCH, BATCH_VALUES // values_each))
+    for start in range(0, len(data), batch):
+        part = Data(data.x[start:start + batch], None, data.x_scale, data.x_zero_point)
         maps = run_layers(model, part.x)
         for executor, graph in graphs.items():
             limit = len(data) if executor == "onnxruntime" else reference_samples
@@ -97,7 +101,7 @@ def compare(model: Model, data: Data, float_path: str | Path | None = None,
             for name, error in errors.items():
                 error.add(real[name], maps[name] * _column(model.tensors[name].scale), name)
         if metric is not None:
-            labels = metric.labels[start:start + BATCH]
+            labels = metric.labels[start:start + batch]
             for kind, score in scores.items():
                 values[kind].append(metric.values(metric.answers(score), labels))
                 if classes:

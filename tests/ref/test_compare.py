@@ -140,6 +140,12 @@ def test_a_dump_that_differs_is_named_saved_and_met_again(model, data, tmp_path,
     assert main(["mismatch/layer.q.npz", "--data", "mismatch/data.npz"]) == 0
 
 
+def test_few_samples_of_large_maps_are_held(model, data, monkeypatch):
+    whole = compare(model, data)
+    monkeypatch.setattr("ref.compare.BATCH_VALUES", 1)
+    assert compare(model, data) == whole
+
+
 def test_dumps_that_do_not_fit_are_refused(model, data, tmp_path):
     name, path = model.output_tensor.name, tmp_path / "maps.npz"
     for arrays, words in (({"other": np.zeros((1, 2), int)}, "has no such tensor"),
