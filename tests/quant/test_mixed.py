@@ -12,7 +12,7 @@ from quant.__main__ import main
 from quant.budget import budget_bits
 from quant.evaluate import evaluate, real_input
 from quant.graph import FloatConv
-from quant.mixed import _allocate, settings_within_budget, weight_bytes
+from quant.mixed import _allocate, closest, settings_within_budget, weight_bytes
 from quant.sensitivity import PILOT_BITS, sensitivities
 from quant.weights import LinearCode, round_weights, weight_steps
 from ref import Conv2d, UserError, load_model, logits, save_model
@@ -135,6 +135,38 @@ def test_overrides_of_the_user_stay_and_stored_settings_make_the_same_model(tmp_
     again = quantize(network, data, stored)
     assert all(np.array_equal(getattr(layer, "weight", 0), getattr(other, "weight", 0))
                for layer, other in zip(again.layers, model.layers, strict=True))
+
+
+def test_stored_settings_make_the_same_model_with_a_searched_transfer(tmp_path):
+    network, data = depthwise_network(tmp_path, seed=3), image_data()
+    model = quantize(network, data, Settings(budget="3bits", transfer="search"))
+    again = quantize(network, data, Settings(**model.metadata["settings"]))
+    assert all(np.array_equal(getattr(layer, "weight", 0), getattr(other, "weight", 0))
+               for layer, other in zip(again.layers, model.layers, strict=True))
+
+
+def test_weights_that_came_as_integers_keep_their_width(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    last = network.layers[-1]
+    kept = replace(last, weight_step=np.abs(last.weight).max(axis=(1, 2, 3)) / 127)
+    network = replace(network, layers=(*network.layers[:-1], kept))
+    tried = settings_within_budget(network, data, Settings(budget="4bits"))
+    assert tried and all(last.name not in settings.overrides for settings in tried)
+
+
+def test_the_closest_model_is_kept(tmp_path):
+    network, data = depthwise_network(tmp_path), image_data()
+    models = [quantize(network, data, Settings(weight_bits=bits)) for bits in (3, 8, 2)]
+    assert closest(models, network, data) is models[1]
+
+
+def test_convolutions_after_a_layer_make_good_some_of_its_noise(tmp_path, monkeypatch):
+    network, data = depthwise_network(tmp_path), image_data()
+    x = real_input(network, data)
+    first = network.layers[0].name
+    fitted = sensitivities(network, x, Settings(), {first: (4,)})[first][4]
+    monkeypatch.setattr("quant.sensitivity.FITTED", 0)
+    assert fitted < 0.9 * sensitivities(network, x, Settings(), {first: (4,)})[first][4]
 
 
 def test_ausn_weights_have_three_bits_at_least(tmp_path):
