@@ -1,0 +1,100 @@
+"""Images per second of `ref.run` beside onnxruntime's int8, into bench/results/run_speed.json.
+
+    python -m bench.run_speed [NETWORK ...]
+
+The peer is the same float network after onnxruntime's static quantization (`bench.peer_quantize`),
+with two threads; ours computes exact integers in numpy, whose BLAS has two threads as well. Both
+take turns on the same 32 test samples in a process of their own; medians of the turns. A ratio of 1
+is as fast as the peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import onnxruntime
+
+from quant import quantize
+from ref.atomic import write_atomically
+from ref.data import load_data
+from ref.errors import UserError, run_command
+from ref.run import run
+
+from .accuracy import NETWORKS, ROOT, data_file
+
+RESULTS = ROOT / "bench" / "results" / "run_speed.json"
+DEFAULT = ("kws", "imagenet_128", "imagenet_224")
+THREADS, SAMPLES, TURNS = 2, 32, 7
+
+
+def measure(network: str) -> dict[str, Any]:
+    """Images per second of both, their ratio and this process's peak memory."""
+    path, calib = NETWORKS[network][0], data_file(network, "calib")
+    model = quantize(path, calib)
+    samples = load_data(data_file(network, "test")).head(SAMPLES)
+    real = samples.real()
+    with tempfile.TemporaryDirectory() as folder:
+        peer = Path(folder) / "peer.onnx"
+        subprocess.run([sys.executable, "-m", "bench.peer_quantize", path, calib, peer], cwd=ROOT,
+                       check=True, stdout=subprocess.DEVNULL)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        session = onnxruntime.InferenceSession(peer, options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    name = session.get_inputs()[0].name
+    seconds: dict[str, list[float]] = {"ours": [], "onnxruntime": []}
+    for _ in range(TURNS):
+        start = time.perf_counter()
+        session.run(None, {name: real})
+        middle = time.perf_counter()
+        run(model, samples.x)
+        seconds["onnxruntime"].append(middle - start)
+        seconds["ours"].append(time.perf_counter() - middle)
+    rates = {kind: SAMPLES / median(taken) for kind, taken in seconds.items()}
+    peak = max(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return {"network": network, "threads": THREADS, "batch": SAMPLES,
+            "load": round(os.getloadavg()[0], 1),
+            **{f"{kind}_per_second": round(rate, 1) for kind, rate in rates.items()},
+            "ratio": round(rates["ours"] / rates["onnxruntime"], 3),
+            "peak_mb": round(peak / 1024, 1)}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and write the results; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.run_speed", description=__doc__)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--here", action="store_true",
+                        help="measure in this process, whose threads are as they are, and print")
+    options = parser.parse_args(arguments)
+    unknown = set(options.networks) - set(NETWORKS)
+    if unknown:
+        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
+    results = {old["network"]: old for old in stored}
+    threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    for network in options.networks or DEFAULT:
+        if options.here:
+            print(json.dumps(measure(network)))
+            continue
+        output = subprocess.run([sys.executable, "-m", "bench.run_speed", "--here", network],
+                                cwd=ROOT, env=os.environ | threads, check=True,
+                                stdout=subprocess.PIPE, text=True).stdout
+        results[network] = json.loads(output)
+        print(output, end="", flush=True)
+        text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
+        write_atomically(RESULTS, text.encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
