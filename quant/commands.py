@@ -70,7 +70,7 @@ def _quantize_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _quantize(options: argparse.Namespace) -> int:
     output = Path(options.output)
-    check_output(output)
+    check_output(output, _inputs(options))
     settings = settings_of(options)
     data = None if options.data is None else load_data(options.data)
     console = Console(markup=False)
@@ -183,7 +183,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    check_output(options.output)
+    check_output(options.output, _inputs(options))
     write_atomically(options.output, export(load_model(options.network), options.format))
     return 0
 
@@ -205,7 +205,13 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _check_json(options: argparse.Namespace) -> None:
     """Find out before the work whether the result can be written."""
     if options.json is not None:
-        check_output(options.json)
+        check_output(options.json, _inputs(options))
+
+
+def _inputs(options: argparse.Namespace) -> list[str]:
+    """The files a command reads, which it must not replace."""
+    names = ("network", "calib", "data", "float_network")
+    return [path for name in names if (path := getattr(options, name, None)) is not None]
 
 
 def _write_json(options: argparse.Namespace, result: dict[str, Any]) -> None:

@@ -70,6 +70,7 @@ class Fusion(Walk):
 
     def _affine(self, node: NodeProto, scale: np.ndarray, offset: np.ndarray) -> None:
         """Multiply the view by ``scale`` and add ``offset``; both broadcast to the view."""
+        self._gather_squares(node)
         gain, shift = self.per_channel(node, scale), self.per_channel(node, offset)
         index = self.open_layer()
         last = None if index is None else self.layers[index]
@@ -82,7 +83,8 @@ class Fusion(Walk):
         elif index is not None and isinstance(last, FloatConv) and (
                 (not shift.any() and (gain > 0).all())
                 or (stored is None and last.activation is None)):
-            caps = cap_of(last.activation) * gain
+            with np.errstate(invalid="ignore"):                 # no cap times a gain of 0
+                caps = cap_of(last.activation) * gain
             self.change_layer(index, replace(
                 last, output=node.output[0], bias=last.bias * gain + shift,
                 weight=last.weight * gain[:, None, None, None],
@@ -92,6 +94,12 @@ class Fusion(Walk):
                 self.stored[node.output[0]] = replace(stored, step=stored.step * gain)
         else:
             self.channelwise(node, gain, shift, None)
+
+    def _gather_squares(self, node: NodeProto) -> None:
+        """Append the space-to-depth that a node's data show, before the node changes the values."""
+        for name in node.input:
+            if name and name not in self.constants:
+                self.find_squares(name)
 
     def per_channel(self, node: NodeProto, value: np.ndarray) -> np.ndarray:
         """``value``, broadcast to the view, as one number per channel of the map, (C,)."""
@@ -145,6 +153,7 @@ class Fusion(Walk):
         """A ReLU with a ``cap``, or infinity, whose result is called ``output`` if it is fused."""
         if cap == math.inf and self.non_negative(self.now.tensor):
             return
+        self._gather_squares(node)
         index = self.open_layer()
         last = None if index is None else self.layers[index]
         if index is not None and isinstance(last, FloatConv | FloatAdd):
@@ -164,6 +173,7 @@ class Fusion(Walk):
         if len(node.input) != 2 or len(values) != 1 or (values[0] == values[0].flat[0]).all():
             self.clip(node)
             return
+        self._gather_squares(node)
         index = self.open_layer()
         last = None if index is None else self.layers[index]
         caps = self.per_channel(node, values[0])
@@ -175,14 +185,18 @@ class Fusion(Walk):
             caps, cap_of(last.activation))))
 
     def leaky(self, node: NodeProto) -> None:
-        """LeakyRelu and PRelu with constant slopes, which must not be negative."""
+        """LeakyRelu and PRelu with constant slopes of 0..1."""
+        self._gather_squares(node)
         slope: float | np.ndarray = float(attributes(node).get("alpha", 0.01))
         if node.op_type == "PRelu":
             slope = self.per_channel(node, self.constant(node, 1))
             slope = float(slope[0]) if (slope == slope[0]).all() else slope
         if np.min(slope) < 0:
             raise UserError(f"{where(node)} has a negative slope ({np.min(slope):g}); only slopes "
-                            "of 0 or more are supported")
+                            "of 0 to 1 are supported")
+        if np.max(slope) > 1:       # its multiplier would not fit
+            raise UserError(f"{where(node)} has a slope of {np.max(slope):g}; only slopes of 0 to "
+                            "1 are supported")
         if np.all(slope == 1) or self.non_negative(self.now.tensor):
             return
         activation: Activation = Leaky(slope) if np.any(slope) else "relu"

@@ -106,13 +106,19 @@ class _Import(QuantizedMaps):
             raise UserError(f"{where(node)} is a {weight.ndim - 2}-dimensional convolution; only "
                             "two-dimensional ones are supported, insert an axis of size 1")
         (shape, order), values = self.map_shape(node), attributes(node)
-        groups = values.get("group", 1)
+        groups, kernel = values.get("group", 1), list(weight.shape[2:])
+        if not weight.size or list(values.get("kernel_shape", kernel)) != kernel:
+            raise UserError(f"{where(node)} has weights of shape {weight.shape} for a kernel of "
+                            f"{values.get('kernel_shape', kernel)}; export it again")
         if shape[0] != weight.shape[1] * groups or len(weight) % groups:
             raise UserError(f"{where(node)} has weights of shape {weight.shape} and {groups} "
                             f"groups for {shape[0]} input channels; export it again")
         weight = spread_kernel(node, weight, values.get("dilations", [1, 1]))
         step = self.weight_step(node, 1, 0)
         bias = self.constant(node, 2, np.zeros(len(weight)))
+        if bias.shape != (len(weight),):
+            raise UserError(f"{where(node)} has a bias of shape {bias.shape} for {len(weight)} "
+                            "output channels; export it again")
         window = window_of(node, values, weight.shape[2:], shape[1:], self.now.pads)
         kept = None
         if not is_ordered(order):           # the channels of the map are in another order

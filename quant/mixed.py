@@ -8,7 +8,7 @@ from dataclasses import replace
 from ref.data import Data
 from ref.errors import UserError
 from ref.model import Conv2d, Model
-from ref.run import logits
+from ref.run import run
 
 from .budget import budget_bits
 from .evaluate import evaluate, real_input
@@ -72,8 +72,7 @@ def closest(models: list[Model], network: FloatNetwork, data: Data) -> Model:
     wanted = evaluate(network, real_input(network, few)).reshape(len(few), -1)
 
     def error(model: Model) -> float:
-        found = logits(model, few.x).reshape(len(few), *model.output_tensor.shape)
-        real = found * model.output_tensor.scale.reshape(-1, 1, 1)
+        real = run(model, few.x) * model.output_tensor.scale.reshape(-1, 1, 1)
         return float(((real.reshape(wanted.shape) - wanted) ** 2).sum())
 
     return min(models, key=error)

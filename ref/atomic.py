@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .errors import UserError
@@ -31,9 +31,16 @@ def write_atomically(path: str | Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_output(path: str | Path) -> None:
-    """Raise `UserError` when no file can be at ``path``: to find out before the work, not after."""
+def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
+    """Raise `UserError` when no file can be at ``path``: to find out before the work, not after.
+
+    Also when it is one of the files ``inputs``, which it would replace.
+    """
     path = Path(path)
+    for given in inputs:
+        if path.exists() and Path(given).exists() and path.samefile(given):
+            raise UserError(f"the output {path} is an input of the command, too, and would be "
+                            "replaced; choose another name")
     if not path.parent.is_dir():
         raise UserError(f"the directory {path.parent} of the output does not exist; create it "
                         "or choose another")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import results_page
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BUILDS = json.loads((ROOT / "bench" / "results" / "builds.json").read_text())["builds"]
@@ -49,3 +51,8 @@ def test_every_bar_is_met():
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
 def test_links_lead_somewhere(target):
     assert (ROOT / target).exists()
+
+
+def test_results_page_is_of_the_measurements():
+    stored = json.loads((ROOT / "bench" / "results" / "accuracy.json").read_text())["results"]
+    assert (ROOT / "docs" / "results.md").read_text() == results_page.page(stored)

@@ -101,6 +101,23 @@ def test_space_to_depth_as_exporters_write_it(tmp_path, written):
     assert len(joined.inputs) == 2
 
 
+@pytest.mark.parametrize("operator, constants", [
+    ("Relu", ()), ("Clip", (0.0, 6.0)), ("LeakyRelu", ()), ("BatchNormalization", None),
+    ("Mul", (np.arange(1.0, 25).reshape(1, 24, 1, 1),))])
+@pytest.mark.parametrize("last", [False, True])
+def test_what_follows_squares_at_once(tmp_path, operator, constants, last):
+    graph = Graph(("N", 3, 12, 8)).conv(6, 3, 3, pads=[1, 1, 1, 1])
+    graph.add("SpaceToDepth", blocksize=2)
+    if constants is None:
+        graph.norm(24)
+    else:
+        graph.add(operator, *constants)
+    if not last:
+        graph.conv(8, 24)
+    network = check(graph, tmp_path)
+    assert [type(layer) for layer in network.layers].count(FloatSpaceToDepth) == 1
+
+
 @pytest.mark.parametrize("order", ["focus", "pixel unshuffle"])
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_squares_in_another_order_of_channels(tmp_path, order, depthwise):

@@ -188,3 +188,17 @@ def test_full_disk_keeps_the_old_file(folder, monkeypatch, capsys):
     assert "no space left on device" in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
     assert (folder / "small.q.npz").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["small.onnx", "calib.npz"])
+def test_an_input_is_not_replaced(folder, capsys, name):
+    before = (folder / name).read_bytes()
+    assert quantize(folder, output=name) == 2
+    assert "is an input of the command, too, and would be replaced" in capsys.readouterr().err
+    assert (folder / name).read_bytes() == before
+    assert quantize(folder) == 0
+    network = (folder / "small.q.npz").read_bytes()
+    arguments = ["-f", "integer", "-o", str(folder / "small.q.npz")]
+    assert run_command(main, ["export", str(folder / "small.q.npz"), *arguments]) == 2
+    assert prove_files(folder, output="small.q.npz") == 2
+    assert (folder / "small.q.npz").read_bytes() == network

@@ -13,6 +13,7 @@ from quant.budget import budget_bits
 from quant.evaluate import evaluate, real_input
 from quant.graph import FloatConv
 from quant.mixed import _allocate, closest, settings_within_budget, weight_bytes
+from quant.reader import as_data
 from quant.sensitivity import PILOT_BITS, sensitivities
 from quant.weights import LinearCode, round_weights, weight_steps
 from ref import Conv2d, UserError, load_model, logits, save_model
@@ -200,3 +201,12 @@ def test_command_line(tmp_path, capsys):
                              ("100B", "allows 100 bytes of weights, and those of 'small' take")):
         assert run_command(main, [*command, "--budget", budget]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_budget_of_a_network_that_ends_in_a_map(tmp_path):
+    """Candidates are compared on maps as well as on scores."""
+    path = Graph(("N", 3, 6, 6)).conv(9, 3, 3, pads=[1, 1, 1, 1]).add("Relu").conv(
+        9, 9, 3, group=9).add("Relu").conv(2, 9).save(tmp_path)
+    calib = np.random.default_rng(0).integers(0, 255, (40, 3, 6, 6)).astype(np.uint8)
+    models = [quantize(path, calib, with_settings(Settings(), weight_bits=bits)) for bits in (2, 8)]
+    assert closest(models, import_onnx(path), as_data(calib)) is models[1]

@@ -62,7 +62,21 @@ REFUSED = {
         r"convolutions can follow such a move"),
     "negative slope": (lambda: start().add("LeakyRelu", alpha=-0.5),
                        r"LeakyRelu 'leakyrelu1' has a negative slope \(-0\.5\); only slopes of 0 "
-                       r"or more are supported"),
+                       r"to 1 are supported"),
+    "steep slope": (lambda: start().add("LeakyRelu", alpha=2.0),
+                    r"LeakyRelu 'leakyrelu1' has a slope of 2; only slopes of 0 to 1 are "
+                    r"supported"),
+    "kernel of another size": (
+        lambda: start().add("Conv", np.zeros((4, 4, 3, 3)), kernel_shape=[5, 5]),
+        r"Conv 'conv1' has weights of shape \(4, 4, 3, 3\) for a kernel of \[5, 5\]; export it "
+        r"again"),
+    "no output channels": (
+        lambda: start().add("Conv", np.zeros((0, 4, 3, 3))),
+        r"Conv 'conv1' has weights of shape \(0, 4, 3, 3\) for a kernel of \[3, 3\]; export it "
+        r"again"),
+    "bias of another size": (
+        lambda: start().add("Conv", np.zeros((4, 4, 1, 1)), np.zeros(3)),
+        r"Conv 'conv1' has a bias of shape \(3,\) for 4 output channels; export it again"),
     "clip": (lambda: start().add("Clip", -1.0, 1.0),
              r"Clip 'clip1' clips to -1\.\.1; only a lower limit of 0 and a positive upper limit "
              r"are supported"),
