@@ -10,7 +10,6 @@ do not fit got coarser weights. Networks and data are those of `bench.accuracy`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
 import numpy as np
@@ -18,11 +17,12 @@ import numpy as np
 from bench.accuracy import NETWORKS, ROOT, data_file
 from quant import find_preset, import_onnx, quantize, with_settings
 from quant.evaluate import evaluate, real_input
-from ref.atomic import write_atomically
 from ref.data import load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 from ref.model import AveragePool2d, Conv2d
 from ref.run import logits
+
+from .record import check_networks, record
 
 RESULTS = ROOT / "bench" / "results" / "accumulators.json"
 MEASURED = ("kws", "vww_relu6", "imagenet_128")
@@ -69,11 +69,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.accumulators", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(MEASURED))
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(old["network"], old["preset"]): old for old in stored}
+    check_networks(options.networks, NETWORKS)
     for network in options.networks or MEASURED:
         for preset in PRESETS:
             found = measure(network, preset)
@@ -82,9 +78,7 @@ def main(arguments: list[str]) -> int:
                                      ("24 bits", "16 bits")),
                   f"{len(found['fitting'])} of {len(found['16 bits']['layers'])} layers fit as "
                   "they are", flush=True)
-            results[network, preset] = found
-            text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
-            write_atomically(RESULTS, text.encode())
+            record(RESULTS, found, ("network", "preset"))
     return 0
 
 

@@ -20,12 +20,13 @@ import numpy as np
 
 from quant import WEIGHT_SCALES, find_preset, import_onnx, quantize, with_settings
 from quant.evaluate import evaluate, real_input
-from ref.atomic import write_atomically
 from ref.compare import TOP
 from ref.data import load_data
 from ref.errors import UserError, run_command
 from ref.metrics import find_metric, in_top
 from ref.run import run
+
+from .record import check_networks, record
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -101,16 +102,6 @@ def measure(network: str, preset: str, weight_scale: str = "channel", input_bits
     }
 
 
-def record(result: dict[str, str | int | float]) -> None:
-    """Print a result and put it into the results file, in the place of an older one like it."""
-    print(json.dumps(result), flush=True)
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {tuple(old[key] for key in KEYS): old for old in stored}
-    results[tuple(result[key] for key in KEYS)] = result
-    text = json.dumps({"numpy": np.__version__, "results": list(results.values())}, indent=1) + "\n"
-    write_atomically(RESULTS, text.encode())
-
-
 def main(arguments: list[str]) -> int:
     """Measure and write the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.accuracy", description=__doc__)
@@ -119,12 +110,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--weight-scale", default="channel", choices=WEIGHT_SCALES)
     parser.add_argument("--input-bits", type=int, default=8, metavar="BITS")
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    check_networks(options.networks, NETWORKS)
     for network in options.networks or NETWORKS:
         for preset in options.preset:
-            record(measure(network, preset, options.weight_scale, options.input_bits))
+            result = measure(network, preset, options.weight_scale, options.input_bits)
+            print(json.dumps(result), flush=True)
+            record(RESULTS, result, KEYS, numpy=np.__version__)
     return 0
 
 

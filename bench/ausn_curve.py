@@ -22,12 +22,13 @@ from quant.evaluate import evaluate, real_input
 from ref.atomic import write_atomically
 from ref.data import load_data
 from ref.distance import Distance
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 from ref.model import Model
 from ref.run import logits
 
 from .accuracy import NETWORKS, ROOT, data_file
 from .ausn_plot import draw
+from .record import check_networks
 
 RESULTS = ROOT / "bench" / "results" / "ausn.json"
 PLOT = ROOT / "docs" / "ausn.svg"
@@ -124,9 +125,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--what", choices=KINDS, help="only these (default: both)")
     parser.add_argument("--plot-only", action="store_true", help="draw the stored results")
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(POINTS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(POINTS)}")
+    check_networks(options.networks, POINTS)
     for network in [] if options.plot_only else options.networks or POINTS:
         kinds = (options.what,) if options.what else KINDS
         measured = measure(network, kinds)

@@ -21,11 +21,12 @@ from quant.calibrate import METHODS
 from quant.evaluate import evaluate, real_input
 from ref.atomic import write_atomically
 from ref.data import load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 from ref.metrics import find_metric
 from ref.run import run
 
 from .accuracy import NETWORKS, ROOT, data_file
+from .record import check_networks
 
 RESULTS = ROOT / "bench" / "results" / "calibration.json"
 BITS = (8, 4)
@@ -65,9 +66,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.calibration", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    check_networks(options.networks, NETWORKS)
     for network in options.networks or NETWORKS:
         stored = json.loads(RESULTS.read_text())["networks"] if RESULTS.exists() else {}
         tested, calibrated = SAMPLES.get(network, FEW_SAMPLES)

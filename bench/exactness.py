@@ -22,12 +22,12 @@ import onnx
 import onnxruntime
 
 from quant import quantize
-from ref.atomic import write_atomically
 from ref.compare import compare
 from ref.data import load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 
 from .accuracy import NETWORKS, data_file
+from .record import check_networks, record
 
 RESULTS = Path(__file__).resolve().parent / "results" / "exactness.json"
 #: Samples of networks whose feature maps are large.
@@ -52,21 +52,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--preset", default="w8a8")
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(old["network"], old["preset"]): old for old in stored}
+    check_networks(options.networks, NETWORKS)
     differing = 0
     for network in options.networks or NETWORKS:
         result = measure(network, options.preset)
         print(json.dumps(result), flush=True)
         differing += sum(result["mismatches"].values())
-        results[network, options.preset] = result
-        text = json.dumps({"numpy": np.__version__, "onnx": onnx.__version__,
-                           "onnxruntime": onnxruntime.__version__,
-                           "results": list(results.values())}, indent=1) + "\n"
-        write_atomically(RESULTS, text.encode())
+        record(RESULTS, result, ("network", "preset"), numpy=np.__version__,
+               onnx=onnx.__version__, onnxruntime=onnxruntime.__version__)
     return 1 if differing else 0
 
 

@@ -9,7 +9,6 @@ Networks and data are those of `bench.accuracy`; seconds are of this process alo
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 
@@ -18,11 +17,12 @@ from bench.accuracy import NETWORKS, ROOT, data_file
 from quant import Settings, import_onnx, quantize, with_settings
 from quant.evaluate import evaluate, real_input
 from quant.mixed import weight_bytes
-from ref.atomic import write_atomically
 from ref.data import load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 from ref.model import Conv2d
 from ref.run import logits
+
+from .record import check_networks, record
 
 RESULTS = ROOT / "bench" / "results" / "mixed.json"
 MEASURED = ("kws", "vww_relu6", "imagenet_128")
@@ -60,20 +60,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(MEASURED))
     parser.add_argument("--bits", type=int, nargs="+", default=BITS, metavar="N")
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(old["network"], old["bits"]): old for old in stored}
+    check_networks(options.networks, NETWORKS)
     for network in options.networks or MEASURED:
         for bits in options.bits:
             found = measure(network, bits)
             print(network, bits, *(f"{name}: {found[name]['accuracy']} %, "
                                    f"{found[name]['snr_db']} dB, {found[name]['bytes']:.0f} bytes;"
                                    for name in ("uniform", "mixed")), flush=True)
-            results[network, bits] = found
-            text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
-            write_atomically(RESULTS, text.encode())
+            record(RESULTS, found, ("network", "bits"))
     return 0
 
 

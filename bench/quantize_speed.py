@@ -20,8 +20,9 @@ import time
 from pathlib import Path
 
 from bench.accuracy import NETWORKS, ROOT, data_file
-from ref.atomic import write_atomically
 from ref.errors import UserError, run_command
+
+from .record import check_networks, record
 
 RESULTS = ROOT / "bench" / "results" / "quantize_speed.json"
 #: What is measured of a program, in seconds and MB.
@@ -53,28 +54,18 @@ def compare(network: str, preset: str) -> dict[str, object]:
             "ratio": {name: round(ours[name] / peer[name], 2) for name in MEASURES}}
 
 
-def record(entry: dict[str, object]) -> None:
-    """Print an entry and put it into the results file, in the place of an older one like it."""
-    print(json.dumps(entry), flush=True)
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {(old["network"], old["preset"]): old for old in stored}
-    results[entry["network"], entry["preset"]] = entry
-    text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
-    write_atomically(RESULTS, text.encode())
-
-
 def main(arguments: list[str]) -> int:
     """Measure and write the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.quantize_speed", description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--preset", nargs="+", default=["w8a8", "w6a8", "w4a8"])
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    check_networks(options.networks, NETWORKS)
     for network in options.networks or ["imagenet_224"]:
         for preset in options.preset:
-            record(compare(network, preset))
+            entry = compare(network, preset)
+            print(json.dumps(entry), flush=True)
+            record(RESULTS, entry, ("network", "preset"))
     return 0
 
 

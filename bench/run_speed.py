@@ -25,12 +25,12 @@ from typing import Any
 import onnxruntime
 
 from quant import quantize
-from ref.atomic import write_atomically
 from ref.data import load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 from ref.run import run
 
 from .accuracy import NETWORKS, ROOT, data_file
+from .record import check_networks, record
 
 RESULTS = ROOT / "bench" / "results" / "run_speed.json"
 DEFAULT = ("kws", "imagenet_128", "imagenet_224")
@@ -76,11 +76,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--here", action="store_true",
                         help="measure in this process, whose threads are as they are, and print")
     options = parser.parse_args(arguments)
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
-    stored = json.loads(RESULTS.read_text())["results"] if RESULTS.exists() else []
-    results = {old["network"]: old for old in stored}
+    check_networks(options.networks, NETWORKS)
     threads = {name: str(THREADS) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     for network in options.networks or DEFAULT:
         if options.here:
@@ -89,10 +85,8 @@ def main(arguments: list[str]) -> int:
         output = subprocess.run([sys.executable, "-m", "bench.run_speed", "--here", network],
                                 cwd=ROOT, env=os.environ | threads, check=True,
                                 stdout=subprocess.PIPE, text=True).stdout
-        results[network] = json.loads(output)
         print(output, end="", flush=True)
-        text = json.dumps({"results": list(results.values())}, indent=1) + "\n"
-        write_atomically(RESULTS, text.encode())
+        record(RESULTS, json.loads(output), ("network",))
     return 0
 
 

@@ -30,9 +30,10 @@ from quant.ranges import CANDIDATES, tensor_range
 from quant.transfer import reach
 from ref.atomic import write_atomically
 from ref.data import Data, load_data
-from ref.errors import UserError, run_command
+from ref.errors import run_command
 
 from .accuracy import NETWORKS, ROOT, data_file
+from .record import check_networks
 
 RESULTS = ROOT / "bench" / "results" / "uniformity.json"
 FIGURE = ROOT / "docs" / "uniformity.svg"
@@ -221,9 +222,7 @@ def main(arguments: list[str]) -> int:
     if options.plot:
         write_atomically(FIGURE, (draw(json.loads(RESULTS.read_text())) + "\n").encode())
         return 0
-    unknown = set(options.networks) - set(NETWORKS)
-    if unknown:
-        raise UserError(f"unknown network {min(unknown)!r}; choose among {', '.join(NETWORKS)}")
+    check_networks(options.networks, NETWORKS)
     tensors = []
     for network in options.networks or MEASURED:
         tensors += measure(network)

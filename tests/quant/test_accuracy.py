@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bench import accuracy
+from bench.record import record
 
 
 @pytest.mark.parametrize(("network", "lost"), [("kws", 0.3), ("vww", 0.7), ("vww_relu6", 0.7),
@@ -34,14 +35,14 @@ def test_shared_networks_reach(tmp_path, monkeypatch, network, preset, weight_sc
     assert accuracy.measure(network, preset, weight_scale, input_bits)["integer"] >= least
 
 
-def test_record_replaces_only_the_same_measurement(tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "RESULTS", tmp_path / "accuracy.json")
+def test_record_replaces_only_the_same_measurement(tmp_path):
+    path = tmp_path / "accuracy.json"
     one = {"network": "a", "preset": "w8a8", "weight_scale": "channel", "input_bits": 8,
            "integer": 1.0}
     others = [one | {"weight_scale": "tensor"}, one | {"input_bits": 12}]
     for result in (one, *others, one | {"integer": 2.0}):
-        accuracy.record(result)
-    stored = json.loads(accuracy.RESULTS.read_text())["results"]
+        record(path, result, accuracy.KEYS)
+    stored = json.loads(path.read_text())["results"]
     assert stored == [one | {"integer": 2.0}, *others]
 
 
