@@ -168,22 +168,29 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     Tiles slide where one input group holds all that a tile needs, so that its rows can be kept.
     """
     kernel_rows, kernel_columns = step.window.kernel
-    stride_y, stride_x = step.window.stride
+    stride_y = step.window.stride[0]
     inputs, (_, lines, columns) = step.shape[0], step.result
     products = (1,) if step.depthwise else tuple(
         min(config.channels, inputs - start) for start in range(0, inputs, config.channels))
     tiles = -(-columns // config.pixels)
     lanes = min(config.pixels, columns)
-    # Between the taps of a wide stride and a single column lie words that nothing needs.
-    lane_stride = 1 if kernel_columns == 1 else stride_x
     places = row_places(kernel_columns)
     return LayerShape(
-        patch_columns=(lanes - 1) * lane_stride + kernel_columns, kernel=step.window.kernel,
-        products=products, tiles=tiles, lines=lines,
+        patch_columns=(lanes - 1) * column_strides(step)[1] + kernel_columns,
+        kernel=step.window.kernel, products=products, tiles=tiles, lines=lines,
         slides=len(products) == 1 and kernel_rows <= places and stride_y <= kernel_rows,
         stride_rows=stride_y, row_places=places,
         pixel_last=columns - (tiles - 1) * config.pixels - 1,
         groups=-(-step.result[0] // config.channels))
+
+
+def column_strides(step: Step) -> tuple[int, int]:
+    """Columns from one word of a patch's row to the next, and words from one lane's to the next's.
+
+    A kernel of one column needs no word between its taps, however wide the stride.
+    """
+    stride = step.window.stride[1]
+    return (stride, 1) if step.window.kernel[1] == 1 else (1, stride)
 
 
 def descriptor_fields(step: Step, config: EngineConfig, source: Placement, target: Placement,
@@ -194,7 +201,7 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     top, left, _, _ = step.window.pads
     (kernel_rows, kernel_columns), (stride_y, stride_x) = step.window.kernel, step.window.stride
     pixel = source.groups                                    # words per input pixel
-    column_step = stride_x if kernel_columns == 1 else 1
+    column_step, lane_stride = column_strides(step)
     columns_back = (shape.patch_columns - 1) * column_step
     tile = config.pixels * stride_x                          # columns per tile
     tiles_back, lines_back = (shape.tiles - 1) * tile, (shape.lines - 1) * stride_y
@@ -235,7 +242,7 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
         "group_tile_last": shape.tiles * shape.lines - 1,
         "patch_column_last": shape.patch_columns - 1, "patch_row_last": rows_back,
         "column_mask": column_mask(kernel_columns), "row_places": shape.row_places,
-        "lane_stride": 1 if kernel_columns == 1 else stride_x, "stride_rows": stride_y,
+        "lane_stride": lane_stride, "stride_rows": stride_y,
         "input_address": source.address - (top * width + left) * pixel,
         "pad_address": pad_address, "output_address": target.address,
         "width": width, "height": height, "first_column": -left, "first_row": -top,
