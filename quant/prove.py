@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ref.bounds import accumulator_proof, layer_operands, propagate
+from ref.bounds import accumulator_proof, layer_operands, propagate, reach_bound
 from ref.check import check_model
-from ref.model import AccumulatorProof, AveragePool2d, Conv2d, Model, Window
-from ref.ops import conv2d
+from ref.model import AccumulatorProof, AveragePool2d, Conv2d, Model
 
 
 def prove(model: Model) -> dict[str, AccumulatorProof]:
@@ -27,20 +24,6 @@ def prove(model: Model) -> dict[str, AccumulatorProof]:
             weight, bias, pad_value, groups = layer_operands(layer, len(bounds[source][0]))
             proofs[layer.name] = accumulator_proof(weight, bias, *bounds[source], pad_value, groups)
     return proofs
-
-
-def reach_bound(layer: Conv2d | AveragePool2d, proof: AccumulatorProof, channels: int) -> int:
-    """``acc + bias`` of the proof's channel on its witness, computed by the evaluator's operator.
-
-    ``channels`` is how many the layer reads.
-    """
-    weight, bias, _, groups = layer_operands(layer, channels)
-    kernel = (weight.shape[2], weight.shape[3])
-    x = np.zeros((1, groups, channels // groups, *kernel), np.int64)
-    x[0, proof.channel // (len(weight) // groups)] = proof.witness
-    sums = conv2d(x.reshape(1, channels, *kernel), weight, Window(kernel),
-                  np.zeros(channels, np.int64), groups)
-    return int(sums[0, proof.channel, 0, 0] + bias[proof.channel])
 
 
 def prove_report(model: Model) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from .model import (
     Requantization,
     SpaceToDepth,
     Tensor,
+    Window,
 )
-from .ops import add, requantize
+from .ops import add, conv2d, requantize
 
 #: Smallest and largest value per channel, two int64 arrays (C,).
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -106,6 +107,20 @@ def layer_operands(layer: Conv2d | AveragePool2d, channels: int
         pad_value, groups = np.zeros(channels, np.int64), channels
     return (weight, layer.requantization.bias, pad_value if any(layer.window.pads) else None,
             groups)
+
+
+def reach_bound(layer: Conv2d | AveragePool2d, proof: AccumulatorProof, channels: int) -> int:
+    """``acc + bias`` of the proof's channel on its witness, computed by the evaluator's operator.
+
+    ``channels`` is how many the layer reads.
+    """
+    weight, bias, _, groups = layer_operands(layer, channels)
+    kernel = (weight.shape[2], weight.shape[3])
+    x = np.zeros((1, groups, channels // groups, *kernel), np.int64)
+    x[0, proof.channel // (len(weight) // groups)] = proof.witness
+    sums = conv2d(x.reshape(1, channels, *kernel), weight, Window(kernel),
+                  np.zeros(channels, np.int64), groups)
+    return int(sums[0, proof.channel, 0, 0] + bias[proof.channel])
 
 
 def layer_bounds(layer: Layer, *sources: Bounds) -> Bounds:

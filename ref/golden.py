@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .atomic import check_folder, write_folder
-from .bounds import layer_operands
+from .bounds import reach_bound
 from .check import check_model
 from .data import Data, check_data, load_data
 from .errors import UserError, run_command
@@ -73,9 +73,7 @@ def _vectors(model: Model, data: Data) -> tuple[dict[str, bytes], dict[str, Any]
     for layer in model.layers:
         if isinstance(layer, Conv2d | AveragePool2d):
             source, proof = model.tensors[layer.inputs[0]], layer.proof
-            weight, bias, _, _ = layer_operands(layer, source.shape[0])
-            total = int((weight[proof.channel].astype(np.int64) * proof.witness).sum()
-                        + bias[proof.channel])
+            total = reach_bound(layer, proof, source.shape[0])
             arrays[f"witness/{layer.name}"] = proof.witness
             arrays[f"sum/{layer.name}"] = np.array(total)
             add(f"{layer.name}_witness", proof.witness, source.bits, source.signed,

@@ -145,7 +145,7 @@ def test_prove_prints_and_writes_what_each_witness_reaches(folder, capsys):
 
 def test_prove_says_when_a_witness_falls_short(folder, monkeypatch, capsys):
     assert quantize(folder) == 0
-    monkeypatch.setattr(sys.modules["quant.prove"], "conv2d",
+    monkeypatch.setattr(sys.modules["ref.bounds"], "conv2d",
                         lambda *operands: conv2d(*operands) - 1)
     assert prove_files(folder) == 1
     assert "NO" in capsys.readouterr().out
