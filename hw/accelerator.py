@@ -17,7 +17,10 @@ from .window_memory import WindowMemory
 
 
 def load_layout(channels: int) -> data.StructLayout:
-    """A word for one of the memories: space 0 is the activation memory, 1 the tape."""
+    """A word for one of the memories: space 0 is the activation memory, 1 the tape.
+
+    A tape word of fewer bytes lies in the lowest ones.
+    """
     return data.StructLayout({"space": 1, "address": ADDRESS_BITS, "data": 8 * channels})
 
 
@@ -60,17 +63,18 @@ class Accelerator(wiring.Component):
         m = Module()
         config = self.config
         single = config.single_port
-        m.submodules.sequencer = sequencer = Sequencer(config.channels)
-        m.submodules.tape = tape = EngineMemory(config.channels, config.tape_depth,
+        m.submodules.sequencer = sequencer = Sequencer(config.tape_bytes)
+        m.submodules.tape = tape = EngineMemory(config.tape_bytes, config.tape_depth,
                                                 single_port=single)
         m.submodules.activations = activations = EngineMemory(
             config.channels, config.activation_depth, single_port=single)
 
-        tape_addresses = TapeReader(config.channels)
-        tape_words     = MemoryReader(config.channels, TapeWord)
+        tape_addresses = TapeReader(config)
+        tape_words     = MemoryReader(config.tape_bytes, TapeWord)
         addresses      = AddressGenerator()
         windows        = WindowMemory(config.pixels, config.channels)
-        array          = MacArray(config.pixels, config.channels, config.accumulator_bits)
+        array          = MacArray(config.pixels, config.channels, config.accumulator_bits,
+                                  config.weight_bits)
         writer         = ResultWriter(config, MacArray.latency)
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
         m.submodules.tape_addresses = clear(tape_addresses)

@@ -219,7 +219,7 @@ def make_report(request: Request, model: Model, program: Program, accuracy: dict
         "accuracy": accuracy,
         "sim": {key: simulation[key] for key in ("samples", "inputs", "mismatches")},
         "layers": simulation["layers"],
-        "memory": {"tape_bytes": int(program.tape.size),
+        "memory": {"tape_bytes": program.tape_size,
                    "activation_bytes": program.activation_words * program.config.channels},
         "engine": asdict(program.config), "seed": bitstream.seed,
         "critical_path": bitstream.critical_path_ns,

@@ -72,19 +72,21 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
         fields = descriptor_fields(step, config, source, target, pad_addresses[index],
                                    last_layer=index == len(steps) - 1)
         try:
-            words += pack_descriptor(fields, config.channels)
+            words += pack_descriptor(fields, config.tape_bytes)
         except OverflowError as field:
             raise UserError(f"layer {step.name}: {field} = {fields[str(field)]} is more than the "
                             "engine can count; the layer is too large for it") from None
         words += group_words(step, config)
         layers.append(ProgramLayer(step.name, target, step.macs, cycles[index]))
-    excess = (len(words) - config.tape_depth) * config.channels
+    excess = (len(words) - config.tape_depth) * config.tape_bytes
     if excess > 0:
         raise UserError(
-            f"the weights need {len(words) * config.channels} bytes and the board has "
-            f"{config.tape_depth * config.channels}: {excess} bytes too many; "
+            f"the weights need {len(words) * config.tape_bytes} bytes and the board has "
+            f"{config.tape_depth * config.tape_bytes}: {excess} bytes too many; "
             "use a smaller network or a larger board")
-    return Program(config=config, tape=np.array(words, np.uint8), pads=pads,
+    tape = np.zeros((len(words), config.channels), np.uint8)
+    tape[:, :config.tape_bytes] = words
+    return Program(config=config, tape=tape, pads=pads,
                    input=placements[model.input.tensor],
                    output=placements[model.layers[-1].output], layers=tuple(layers),
                    activation_words=max(placement.address + placement.words
@@ -274,11 +276,20 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs, 4:6] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
     constants[:outputs, 6] = step.hi
     for start in range(0, groups * channels, channels):
-        yield from constants[start:start + channels].reshape(-1, channels).tolist()
+        yield from constants[start:start + channels].reshape(-1, config.tape_bytes).tolist()
         weight = padded[start:start + channels]               # (C, I, kh, kw)
         if step.hold:
-            yield (weight[:, 0, 0, 0] & 255).tolist()
+            yield weight_word(weight[:, 0, 0, 0], config)
             continue
         for first in range(0, weight.shape[1], channels):
             block = weight[:, first:first + channels]         # (C, i, kh, kw)
-            yield from (block.transpose(2, 3, 1, 0).reshape(-1, channels) & 255).tolist()
+            for row in block.transpose(2, 3, 1, 0).reshape(-1, channels):
+                yield weight_word(row, config)
+
+
+def weight_word(weights: np.ndarray, config: EngineConfig) -> list[int]:
+    """The bytes of the tape word of C ``weights``, the first in the lowest bits."""
+    bits = config.weight_bits
+    packed = sum((weight & ((1 << bits) - 1)) << (bits * place)
+                 for place, weight in enumerate(weights.tolist()))
+    return list(packed.to_bytes(config.tape_bytes, "little"))

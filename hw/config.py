@@ -11,8 +11,9 @@ from ref.errors import UserError
 class EngineConfig:
     """One engine: ``pixels * channels`` multipliers and the memories beside them.
 
-    A memory word holds ``channels`` bytes. ``tape_depth`` and ``activation_depth`` are in words;
-    ``requantizers`` results are produced per cycle.
+    A word of activation memory holds ``channels`` bytes, one of the tape ``channels`` weights.
+    ``tape_depth`` and ``activation_depth`` are in words; ``requantizers`` results are produced per
+    cycle.
     """
 
     channels: int                # C: bytes per memory word, output channels at a time
@@ -23,6 +24,7 @@ class EngineConfig:
     single_port: bool            # activation memory does one access per cycle, read or write
     accumulator_bits: int = 24
     multiplier_slice: int = 16   # multiplier bits per partial product in the requantizer
+    weight_bits: int = 8         # bits of a weight, 8 or 4
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
@@ -39,6 +41,8 @@ class EngineConfig:
                 raise UserError(f"{name} must be 1 to 65536 words, not {getattr(self, name)}")
         if self.multiplier_slice not in (4, 8, 16):
             raise UserError(f"multiplier_slice must be 4, 8 or 16, not {self.multiplier_slice}")
+        if self.weight_bits not in (4, 8):
+            raise UserError(f"weight_bits must be 4 or 8, not {self.weight_bits}")
         if not 16 <= self.accumulator_bits <= 32:
             raise UserError(f"accumulator_bits must be 16 to 32, not {self.accumulator_bits}")
 
@@ -46,6 +50,24 @@ class EngineConfig:
     def mac_units(self) -> int:
         """Products per cycle."""
         return self.channels * self.pixels
+
+    @property
+    def tape_bytes(self) -> int:
+        """Bytes of a tape word."""
+        return self.channels * self.weight_bits // 8
+
+    @property
+    def largest_weight(self) -> int:
+        """Largest magnitude of a weight: the range is symmetric."""
+        return (1 << (self.weight_bits - 1)) - 1
+
+    @property
+    def constant_words(self) -> int:
+        """Tape words of constants in front of each group's weights.
+
+        Eight bytes for each of its C channels (`hw.requantizer.constants_layout`).
+        """
+        return 64 // self.weight_bits
 
     @property
     def drain_cycles(self) -> int:

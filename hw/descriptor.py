@@ -74,13 +74,13 @@ class DescriptorLayout(data.StructLayout):
         super().__init__({name: bits for name, (bits, _) in FIELDS.items()})
 
 
-def descriptor_words(channels: int) -> int:
-    """Tape words of ``channels`` bytes that hold one descriptor."""
-    return -(-DESCRIPTOR_BITS // (8 * channels))
+def descriptor_words(word_bytes: int) -> int:
+    """Tape words of ``word_bytes`` bytes that hold one descriptor."""
+    return -(-DESCRIPTOR_BITS // (8 * word_bytes))
 
 
-def pack_descriptor(values: dict[str, int], channels: int) -> list[list[int]]:
-    """Tape words (lists of ``channels`` bytes) of a descriptor.
+def pack_descriptor(values: dict[str, int], word_bytes: int) -> list[list[int]]:
+    """Tape words (lists of ``word_bytes`` bytes) of a descriptor.
 
     Every field must be given. Negative steps are stored modulo their width; a count that does not
     fit its field raises `OverflowError` naming it.
@@ -93,6 +93,6 @@ def pack_descriptor(values: dict[str, int], channels: int) -> list[list[int]]:
             raise OverflowError(name)
         packed |= (values[name] & ((1 << bits) - 1)) << position
         position += bits
-    size = descriptor_words(channels) * channels
+    size = descriptor_words(word_bytes) * word_bytes
     flat = list(packed.to_bytes(size, "little"))
-    return [flat[start:start + channels] for start in range(0, size, channels)]
+    return [flat[start:start + word_bytes] for start in range(0, size, word_bytes)]

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from boards import Board
 from ref.errors import UserError
-from ref.model import Model
+from ref.model import Conv2d, Model
 
 from .compiler import compile_program
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
+from .lowering import largest_weight
 from .program import Program
 from .tape_reader import TapeWord
 
@@ -30,24 +31,25 @@ def fit_program(model: Model, board: Board) -> Program:
     """Compile ``model`` for the engine that fits it on ``board``.
 
     On devices with SPRAM the engine is the same for every network; elsewhere its memories are as
-    deep as this network needs. Raises `UserError` with the number of missing bytes when the board
-    is too small.
+    deep as this network needs, and its weights have 4 bits where that is enough. Raises
+    `UserError` with the number of missing bytes when the board is too small.
     """
     config = ARRAYS[board.family]
     if config.single_port:
         return compile_program(model, config)
+    config = fitted_array(model, config)
     # The window memory and the tape's queue take blocks; either memory could have all the rest.
     word_blocks = -(-8 * config.channels // BLOCK_BITS)
-    queue_blocks = -(-(8 * config.channels + TapeWord.as_shape().width) // BLOCK_BITS)
+    queue_blocks = -(-(8 * config.tape_bytes + TapeWord.as_shape().width) // BLOCK_BITS)
     available = board.budget.block_rams - config.pixels * word_blocks - queue_blocks
-    depth = min(available // config.channels * BLOCK_WORDS, 1 << ADDRESS_BITS)
+    depth = min(available // config.tape_bytes * BLOCK_WORDS, 1 << ADDRESS_BITS)
     program = compile_program(model, replace(config, tape_depth=depth, activation_depth=depth))
     blocks = [-(-words // BLOCK_WORDS) for words in (len(program.tape), program.activation_words)]
-    needed = sum(blocks) * config.channels
+    needed = blocks[0] * config.tape_bytes + blocks[1] * config.channels
     if needed > available:
         raise UserError(
             f"network {model.name} needs {needed} block RAMs "
-            f"({len(program.tape) * config.channels} bytes of weights, "
+            f"({program.tape_size} bytes of weights, "
             f"{program.activation_words * config.channels} of feature maps) and "
             f"{board.name} has {available} for them: "
             f"{(needed - available) * BLOCK_WORDS} bytes too many; use a smaller network or a "
@@ -55,3 +57,11 @@ def fit_program(model: Model, board: Board) -> Program:
     fitted = replace(config, tape_depth=blocks[0] * BLOCK_WORDS,
                      activation_depth=blocks[1] * BLOCK_WORDS)
     return replace(program, config=fitted)
+
+
+def fitted_array(model: Model, array: EngineConfig) -> EngineConfig:
+    """The array of a family with lanes as narrow as ``model`` allows."""
+    narrow = replace(array, weight_bits=4)
+    largest = max((largest_weight(layer) for layer in model.layers if isinstance(layer, Conv2d)),
+                  default=0)
+    return narrow if largest <= narrow.largest_weight else array

@@ -10,9 +10,6 @@ from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, MaxPool2d, Model, Te
 from .config import EngineConfig
 from .program import STORED_OFFSET
 
-#: Largest magnitude of a weight in the engine.
-LARGEST_WEIGHT = 127
-
 
 @dataclass(frozen=True)
 class Step:
@@ -87,10 +84,11 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
             f"has {config.accumulator_bits}; use fewer weight bits (--preset)")
     offset = STORED_OFFSET if source.signed else 0
     if isinstance(layer, Conv2d):
-        largest = int(np.abs(layer.weight.astype(np.int64)).max())
-        if largest > LARGEST_WEIGHT:
-            raise UserError(f"layer {layer.name} has AUSN weights up to {largest} and the engine "
-                            "multiplies by 8-bit integers; use a linear preset (--preset)")
+        if largest_weight(layer) > config.largest_weight:
+            raise UserError(
+                f"layer {layer.name} has weights up to {largest_weight(layer)} and the engine "
+                f"multiplies by integers up to {config.largest_weight}; use a linear preset of "
+                f"{config.weight_bits} weight bits or fewer (--preset)")
         weight, depthwise = expand_groups(layer), layer.depthwise
         pad = layer.pad_value + offset
         macs = target.shape[1] * target.shape[2] * layer.weight.size
@@ -116,6 +114,11 @@ def lower_layer(layer: Layer, model: Model, config: EngineConfig) -> Step:
         multiplier=constants.multiplier, shift=constants.shift,
         lo=int(constants.lo[0]) + stored, hi=constants.hi + stored,
         signed_output=target.signed, macs=macs)
+
+
+def largest_weight(layer: Conv2d) -> int:
+    """The largest magnitude of a layer's weights."""
+    return int(np.abs(layer.weight.astype(np.int64)).max())
 
 
 def lower_max_pool(layer: MaxPool2d, source: Tensor, target: Tensor) -> Step:

@@ -22,7 +22,7 @@ class MacArray(wiring.Component):
     -------
     depthwise, maximum, channel_last : In, from the layer descriptor
     i : In(stream of {words: P words, tags})
-    weights : In(stream of C x signed(8))
+    weights : In(stream of C x signed(weight_bits))
     may_finish : In(1), a tile's last product is held back until this is high
     finishing : Out(1), that product is issued in this cycle
     done : Out(1), ``sums`` holds a finished tile in this cycle only
@@ -31,7 +31,8 @@ class MacArray(wiring.Component):
 
     latency = MultiplierPair.latency + 1
 
-    def __init__(self, pixels: int, channels: int, accumulator_bits: int) -> None:
+    def __init__(self, pixels: int, channels: int, accumulator_bits: int,
+                 weight_bits: int) -> None:
         self.pixels = pixels
         self.channels = channels
         self.accumulator_bits = accumulator_bits
@@ -42,7 +43,7 @@ class MacArray(wiring.Component):
             "channel_last": In(5),
             "i": In(stream.Signature(data.StructLayout({
                 "words": data.ArrayLayout(word, pixels), "tags": TAGS}))),
-            "weights":      In(stream.Signature(data.ArrayLayout(signed(8), channels))),
+            "weights":      In(stream.Signature(data.ArrayLayout(signed(weight_bits), channels))),
             "may_finish":   In(1),
             "finishing":    Out(1),
             "done":         Out(1),

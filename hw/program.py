@@ -71,12 +71,18 @@ class Program:
     """Everything an engine needs to run one network."""
 
     config: EngineConfig
-    tape: np.ndarray                     # uint8 [words, channels]: the weight memory from word 0
+    tape: np.ndarray                     # uint8 [words, channels]: the weight memory from word 0;
+                                         # a word's ``config.tape_bytes`` first, then zeros
     pads: np.ndarray                     # uint8 [words, channels]: to activation word 0 on
     input: Placement
     output: Placement
     layers: tuple[ProgramLayer, ...]
     activation_words: int                # activation memory used, from word 0
+
+    @property
+    def tape_size(self) -> int:
+        """Bytes of weight memory used."""
+        return len(self.tape) * self.config.tape_bytes
 
     @property
     def macs(self) -> int:

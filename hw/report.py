@@ -20,7 +20,7 @@ LOADERS = {"icebreaker": "iceprog {}", "ulx3s_85f": "openFPGALoader -b ulx3s {}"
 DERIVED = re.compile(r"_(?:SB_|LUT4|TRELLIS_|CCU2C|PFUMX|L6MUX|MULT18|DP16KD|ALU54|LC$|DFFLC)")
 #: What the engine's parameters (`EngineConfig`) mean.
 PARAMETERS = {
-    "channels": "output channels computed at a time; bytes of a memory word",
+    "channels": "output channels computed at a time; bytes of an activation word",
     "pixels": "neighbouring output pixels computed at a time",
     "requantizers": "results scaled to 8 bits per cycle",
     "tape_depth": "words of weight memory",
@@ -28,6 +28,7 @@ PARAMETERS = {
     "single_port": "feature map memory reads or writes in a cycle, not both",
     "accumulator_bits": "bits of a sum of products",
     "multiplier_slice": "bits of the scale multiplied per cycle",
+    "weight_bits": "bits of a weight",
 }
 
 
@@ -100,7 +101,7 @@ def render(report: dict[str, Any]) -> str:
         resources=[Amount(kind, **amount) for kind, amount in report["resources"].items()],
         nearly_full=NEARLY_FULL,
         memory=[Amount("weight tape", report["memory"]["tape_bytes"],
-                       engine["tape_depth"] * engine["channels"]),
+                       engine["tape_depth"] * engine["channels"] * engine["weight_bits"] // 8),
                 Amount("feature maps", report["memory"]["activation_bytes"],
                        engine["activation_depth"] * engine["channels"])],
         prefix=prefix, hops=hops, path_ns=hops[-1].arrival if hops else 0.0,

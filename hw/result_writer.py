@@ -8,7 +8,6 @@ from amaranth.utils import exact_log2
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS, DescriptorLayout
 from .requantizer import Requantizer
-from .tape_reader import CONSTANT_WORDS
 from .words import TAGS, word_layout
 
 
@@ -17,8 +16,8 @@ class ResultWriter(wiring.Component):
 
     A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array
     when the next one may end. Pixels beyond the end of an output row are not written. Writes cannot
-    be held up. Constants arrive as `CONSTANT_WORDS` words, eight bytes a channel, and may change
-    only while ``settled``.
+    be held up. Constants arrive as ``config.constant_words`` tape words, eight bytes a channel, and
+    may change only while ``settled``.
 
     Members
     -------
@@ -46,7 +45,7 @@ class ResultWriter(wiring.Component):
             "tags":        In(TAGS),
             "may_finish":  Out(1),
             "settled":     Out(1),
-            "constant":    In(word),
+            "constant":    In(word_layout(config.tape_bytes)),
             "constant_valid": In(1),
             "write":       Out(1),
             "address":     Out(ADDRESS_BITS),
@@ -144,9 +143,9 @@ class ResultWriter(wiring.Component):
 
         One memory for each of the words that make up a chunk's constants, all read together.
         """
-        parts = CONSTANT_WORDS // chunks
+        parts = self.config.constant_words // chunks
         low = exact_log2(parts)
-        index = Signal(range(CONSTANT_WORDS))
+        index = Signal(range(self.config.constant_words))
         with m.If(self.constant_valid):
             m.d.sync += index.eq(index + 1)
         words = []

@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> int:
     with open_port(options.port) as port:
         host = Host(port)
         host.load(program)
-        print(f"load      {program.tape.size} bytes of program")
+        print(f"load      {program.tape_size} bytes of program")
         result = evaluate(host, model, data)
     result["latency_ms"] = result["cycles_per_inference"] / (1000 * clock_mhz)
 

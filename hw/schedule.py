@@ -14,7 +14,6 @@ from .mac_array import MacArray
 from .memory import EngineMemory
 from .memory_reader import MemoryReader
 from .requantizer import Requantizer
-from .tape_reader import CONSTANT_WORDS
 
 #: Tape: from a request to the first cycle in which its word can be taken, and places in the queue.
 READ_LATENCY = MemoryReader.memory_latency + MemoryReader.queue_latency
@@ -47,7 +46,7 @@ def layer_cycles(shape: LayerShape, config: EngineConfig, previous: LayerShape |
     ``previous`` is the layer before it: pixels beyond the end of its last row may still be leaving.
     """
     engine = _Clock(shape, config)
-    begin = descriptor_words(config.channels) + READ_LATENCY + 1
+    begin = descriptor_words(config.tape_bytes) + READ_LATENCY + 1
     engine.start(begin, None if previous is None else previous.pixel_last + 1)
     seen: dict[tuple, int] = {}
     group = 0
@@ -77,6 +76,7 @@ class _Clock:
         self.drain = config.drain_cycles
         self.word_cycles = config.channels // config.requantizers
         self.pixels = config.pixels
+        self.constant_words = config.constant_words
         self.blocking = config.single_port
         self.ends: list[int] = []
 
@@ -127,7 +127,7 @@ class _Clock:
 
     def run_group(self) -> None:
         """One group of output channels: constants, then tile after tile."""
-        for _ in range(CONSTANT_WORDS):
+        for _ in range(self.constant_words):
             self.take_tape_word(self.finish + self.drain + MacArray.latency)
         shape = self.shape
         inner, outer = ((shape.lines, shape.tiles) if shape.slides

@@ -26,14 +26,14 @@ class Sequencer(wiring.Component):
 
     patience = 1 << 20
 
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
+    def __init__(self, word_bytes: int) -> None:
+        self.word_bytes = word_bytes
         super().__init__({
             "start":      In(1),
             "busy":       Out(1),
             "error":      Out(1),
             "cycles":     Out(32),
-            "words":      In(stream.Signature(word_layout(channels))),
+            "words":      In(stream.Signature(word_layout(word_bytes))),
             "clear":      Out(1),
             "fetch":      Out(1),
             "begin":      Out(1),
@@ -45,8 +45,8 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """A small state machine, the descriptor register and the watchdog."""
         m = Module()
-        words    = descriptor_words(self.channels)
-        register = Signal(words * self.channels * 8)
+        words    = descriptor_words(self.word_bytes)
+        register = Signal(words * self.word_bytes * 8)
         count    = Signal(range(words))
         waiting  = Signal(range(self.patience))
         m.d.comb += self.layer.eq(register[:self.layer.shape().size])
@@ -70,7 +70,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.words.ready.eq(1)
                 with m.If(self.words.valid):
                     m.d.sync += [
-                        register.eq(Cat(register, self.words.payload)[self.channels * 8:]),
+                        register.eq(Cat(register, self.words.payload)[self.word_bytes * 8:]),
                         count.eq(count + 1),
                     ]
                     with m.If(count == words - 1):

@@ -4,6 +4,7 @@ from amaranth.hdl import Elaboratable, Module, Mux, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .config import EngineConfig
 from .descriptor import ADDRESS_BITS, DescriptorLayout, descriptor_words
 
 
@@ -13,11 +14,6 @@ class TapeWord(enum.Enum, shape=2):     # type: ignore[call-arg]  # Amaranth's m
     WEIGHT = 0
     CONSTANT = 1
     DESCRIPTOR = 2
-
-
-#: Words of constants in front of each group's weights: eight bytes for each of its C channels
-#: (`hw.requantizer.constants_layout`).
-CONSTANT_WORDS = 8
 
 
 class TapeReader(wiring.Component):
@@ -34,8 +30,8 @@ class TapeReader(wiring.Component):
     o : Out(stream of {address, tag: TapeWord})
     """
 
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
         super().__init__({
             "layer":  In(DescriptorLayout()),
             "rewind": In(1),
@@ -69,7 +65,7 @@ class TapeReader(wiring.Component):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(TapeWord.DESCRIPTOR)]
                 with m.If(self.o.ready):
                     m.d.sync += [address.eq(address + 1), word.eq(word + 1)]
-                    with m.If(word == descriptor_words(self.channels) - 1):
+                    with m.If(word == descriptor_words(self.config.tape_bytes) - 1):
                         m.d.sync += word.eq(0)
                         m.next = "IDLE"
 
@@ -77,7 +73,7 @@ class TapeReader(wiring.Component):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(TapeWord.CONSTANT)]
                 with m.If(self.o.ready):
                     m.d.sync += [address.eq(address + 1), first.eq(address + 1), word.eq(word + 1)]
-                    with m.If(word == CONSTANT_WORDS - 1):
+                    with m.If(word == self.config.constant_words - 1):
                         m.d.sync += word.eq(0)
                         m.next = "WEIGHTS"
 

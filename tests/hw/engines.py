@@ -26,6 +26,9 @@ CONFIGS = {
     "c8p5": EngineConfig(channels=8, pixels=5, requantizers=1, tape_depth=4096,
                          activation_depth=2048, single_port=True, accumulator_bits=20,
                          multiplier_slice=8),
+    "c8p3w4": EngineConfig(channels=8, pixels=3, requantizers=8, tape_depth=8192,
+                           activation_depth=4096, single_port=False, accumulator_bits=20,
+                           weight_bits=4),
 }
 
 
@@ -43,7 +46,7 @@ def packed_layer(**fields: int) -> int:
 
 
 def runnable(model: Model, config: EngineConfig) -> Model:
-    """``model`` within the engine's limits: one lower bound a layer, one padding value a map.
+    """``model`` within the engine's limits: small weights, one lower bound, one padding value.
 
     Proofs are made again, since other clipping gives other bounds.
     """
@@ -55,8 +58,13 @@ def runnable(model: Model, config: EngineConfig) -> Model:
             lo = int(rule.lo.max())
             lo = lo if lo <= rule.hi.min() else lowest
             layer = replace(layer, requantization=replace(rule, lo=np.full_like(rule.lo, lo)))
-            if isinstance(layer, Conv2d) and len(layer.pad_value) > config.channels:
-                layer = replace(layer, pad_value=np.full_like(layer.pad_value, layer.pad_value[0]))
+            if isinstance(layer, Conv2d):
+                if layer.weight_code is None:
+                    largest = config.largest_weight
+                    layer = replace(layer, weight=layer.weight.clip(-largest, largest))
+                if len(layer.pad_value) > config.channels:
+                    layer = replace(layer, pad_value=np.full_like(layer.pad_value,
+                                                                  layer.pad_value[0]))
             weight, bias, pad_value, groups = layer_operands(layer, len(bounds[0]))
             layer = replace(layer, proof=accumulator_proof(weight, bias, *bounds, pad_value,
                                                            groups))

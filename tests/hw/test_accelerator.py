@@ -98,13 +98,13 @@ def test_in_amaranth(config, monkeypatch):
         check_network(model, program, x, AmaranthEngine(config))
 
 
-def witness_network(signed, accumulator_bits):
+def witness_network(signed, accumulator_bits, largest):
     """A fully connected layer that needs accumulators of exactly that many bits, both ways."""
     limit = 1 << (accumulator_bits - 1)
-    inputs = (limit - 100) // (127 * (128 if signed else 255))
+    inputs = (limit - 100) // (largest * (128 if signed else 255))
     source = Tensor("input", (inputs, 1, 1), 8, signed, np.array(1.0))
     target = Tensor("output", (3, 1, 1), 8, True, np.array(1.0))
-    weight = np.full((3, inputs, 1, 1), 127, np.int8) * np.array([[1, -1, 1]]).T[..., None, None]
+    weight = np.full((3, inputs, 1, 1), largest) * np.array([[1, -1, 1]]).T[..., None, None]
     weight = weight.astype(np.int8)
     weight[2, ::2] *= -1
     bias = np.array([99, -99, 7])
@@ -126,7 +126,7 @@ def witness_network(signed, accumulator_bits):
 def test_witness_of_the_widest_accumulator(name, signed):
     """Inputs that reach the bounds of accumulators that are as wide as the engine's."""
     config = CONFIGS[name]
-    model = witness_network(signed, min(config.accumulator_bits, 24))
+    model = witness_network(signed, min(config.accumulator_bits, 24), config.largest_weight)
     lowest, highest = model.input_tensor.lo, model.input_tensor.hi
     witness = model.layers[0].proof.witness
     x = np.stack([witness, lowest + highest - witness, np.full_like(witness, lowest),

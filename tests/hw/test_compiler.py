@@ -1,6 +1,7 @@
 """The compiler: limits in a sentence, memory shared only in turn, tensors packed and unpacked."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from hw.config import EngineConfig
 from hw.lowering import lower
 from hw.program import Placement
 from hw.schedule import layer_cycles
-from hw.tape_reader import CONSTANT_WORDS
 from ref import Conv2d, Input, Model, Requantization, Tensor, Window, accumulator_proof
 from ref.errors import UserError
 
@@ -195,10 +195,10 @@ def test_tape_of_a_dense_layer():
     model = convolution((3, 4, 4), 3, Window((2, 3), (1, 2)), signed=True)
     weight = model.layers[0].weight.astype(int)
     words = list(group_words(lower(model, config)[0], config))
-    per_group = CONSTANT_WORDS + weight[0].size
+    per_group = config.constant_words + weight[0].size
     assert len(words) == 2 * per_group
     for group in range(2):
-        constants = np.array(words[group * per_group:][:CONSTANT_WORDS], np.uint8).reshape(2, 8)
+        constants = np.array(words[group * per_group:][:8], np.uint8).reshape(2, 8)
         for lane in range(2):
             output = 2 * group + lane
             bias, multiplier, hi = 0, 0, 0                    # of the lane that is to spare
@@ -212,4 +212,25 @@ def test_tape_of_a_dense_layer():
                      for lane in range(2)]
                     for first in (0, 2) for ky in range(2) for kx in range(3)
                     for i in range(first, min(first + 2, 3))]
-        assert words[group * per_group + CONSTANT_WORDS:][:weight[0].size] == expected
+        assert words[group * per_group + 8:][:weight[0].size] == expected
+
+
+def test_weights_of_four_bits_share_bytes():
+    """The same words with two weights to a byte, each constant word cut in two."""
+    wide = EngineConfig(channels=4, pixels=1, requantizers=1, tape_depth=512,
+                        activation_depth=512, single_port=False)
+    narrow = replace(wide, weight_bits=4)
+    model = convolution((3, 4, 4), 6, Window((2, 3)))
+    model = with_layer(model, weight=model.layers[0].weight.clip(-7, 7))
+    words, halves = (list(group_words(lower(model, config)[0], config))
+                     for config in (wide, narrow))
+    size = model.layers[0].weight[0].size
+    for group in range(2):
+        expected = words[group * (8 + size):][:8 + size]
+        got = halves[group * (16 + size):][:16 + size]
+        assert list(chain(*expected[:8])) == list(chain(*got[:16]))
+        for (a, b, c, d), pair in zip(expected[8:], got[16:], strict=True):
+            assert pair == [a & 15 | (b & 15) << 4, c & 15 | (d & 15) << 4]
+    program = compile_program(model, narrow)
+    assert program.tape.shape == (len(program.tape), 4) and not program.tape[:, 2:].any()
+    assert program.tape_size == 2 * len(program.tape)

@@ -23,6 +23,7 @@ GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
     ({"tape_depth": 0}, "tape_depth must be 1 to 65536 words, not 0"),
     ({"activation_depth": 65537}, "activation_depth must be 1 to 65536 words, not 65537"),
     ({"multiplier_slice": 5}, "multiplier_slice must be 4, 8 or 16, not 5"),
+    ({"weight_bits": 5}, "weight_bits must be 4 or 8, not 5"),
     ({"accumulator_bits": 33}, "accumulator_bits must be 16 to 32, not 33"),
     ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 32, not 15"),
 ])
@@ -35,12 +36,15 @@ def test_refused(change, sentence):
 def test_derived():
     assert (GOOD.mac_units, GOOD.drain_cycles) == (16, 16)
     assert replace(GOOD, channels=8, requantizers=4).drain_cycles == 8
+    assert (GOOD.tape_bytes, GOOD.largest_weight, GOOD.constant_words) == (4, 127, 8)
+    narrow = replace(GOOD, weight_bits=4)
+    assert (narrow.tape_bytes, narrow.largest_weight, narrow.constant_words) == (2, 7, 16)
 
 
 def test_digest():
     changes = [{}, {"channels": 8}, {"pixels": 3}, {"requantizers": 2}, {"tape_depth": 8},
                {"activation_depth": 8}, {"single_port": False}, {"accumulator_bits": 20},
-               {"multiplier_slice": 4}]
+               {"multiplier_slice": 4}, {"weight_bits": 4}]
     digests = {replace(GOOD, **change).digest() for change in changes}
     assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
     assert GOOD.digest() == replace(GOOD).digest()

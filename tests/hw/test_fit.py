@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from boards import BOARDS, board
@@ -29,6 +30,16 @@ def test_block_ram_is_as_deep_as_needed():
                         (config.activation_depth, program.activation_words)):
         assert depth % BLOCK_WORDS == 0 and 0 <= depth - used < BLOCK_WORDS
     assert replace(config, tape_depth=1 << 16, activation_depth=1 << 16) == ARRAYS["ecp5"]
+
+
+@pytest.mark.parametrize("largest, bits", [(7, 4), (8, 8)])
+def test_weights_have_four_bits_where_that_is_enough(largest, bits):
+    model = convolution()
+    layer = model.layers[0]
+    weight = np.full_like(layer.weight, -largest)
+    model = replace(model, layers=(replace(layer, weight=weight),))
+    assert fit_program(model, board("ulx3s_85f")).config.weight_bits == bits
+    assert fit_program(model, board("icebreaker")).config.weight_bits == 8
 
 
 @pytest.mark.parametrize("name, shape, depthwise, words", [

@@ -53,9 +53,17 @@ def test_ausn_weights_of_8_bits_are_ordinary_weights():
 
 def test_wider_ausn_weights():
     model = ausn_model(AusnCode(3, 1))
-    with pytest.raises(UserError, match=r"layer layer0 has AUSN weights up to (128|192) and the "
-                       "engine multiplies by 8-bit integers; use a linear preset"):
+    with pytest.raises(UserError, match=r"layer layer0 has weights up to (128|192) and the engine "
+                       "multiplies by integers up to 127; use a linear preset of 8 weight bits"):
         compile_program(model, CONFIG)
+
+
+def test_weights_of_more_bits_than_the_engine_has():
+    model = runnable(random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=4,
+                                  size=6), CONFIG)
+    with pytest.raises(UserError, match=r"layer layer0 has weights up to \d+ and the engine "
+                       "multiplies by integers up to 7; use a linear preset of 4 weight bits"):
+        compile_program(model, replace(CONFIG, weight_bits=4))
 
 
 def test_activations_rounded_to_levels():

@@ -22,7 +22,7 @@ def corner(rng, lo, hi):
     return rng.choice([lo, hi, rng.randint(lo, hi), rng.randint(lo, hi)])
 
 
-def make_tiles(rng, pixels, channels, mode, channel_last, count):
+def make_tiles(rng, pixels, channels, largest, mode, channel_last, count):
     """Windows, weights and, for each tile, its sums and tags; all as nested lists."""
     windows, weights, tiles = [], [], []
     for number in range(count):
@@ -36,7 +36,7 @@ def make_tiles(rng, pixels, channels, mode, channel_last, count):
             windows.append({"words": words, "tags": tags})
             used = channel_last + 1 if tags["partial"] else channels
             for channel in range(used if mode == "broadcast" else 1):
-                weight = [2 if mode == "maximum" else corner(rng, -128, 127)
+                weight = [2 if mode == "maximum" else corner(rng, -largest, largest)
                           for _ in range(channels)]
                 weights.append(weight)
                 for p in range(pixels):
@@ -51,13 +51,15 @@ def make_tiles(rng, pixels, channels, mode, channel_last, count):
 
 
 @pytest.mark.parametrize("mode", ["broadcast", "depthwise", "maximum"])
-@pytest.mark.parametrize("pixels, channels, bits", [(1, 2, 16), (3, 4, 24), (2, 8, 18)])
+@pytest.mark.parametrize("pixels, channels, bits, weight_bits", [
+    (1, 2, 16, 8), (3, 4, 24, 8), (2, 8, 18, 8), (3, 4, 18, 4)])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-def test_sums(mode, pixels, channels, bits, stall):
+def test_sums(mode, pixels, channels, bits, weight_bits, stall):
     rng = random.Random(f"{mode} {pixels} {channels} {stall}")
-    dut = MacArray(pixels, channels, bits)
+    dut = MacArray(pixels, channels, bits, weight_bits)
     channel_last = rng.randrange(channels)
-    windows, weights, tiles = make_tiles(rng, pixels, channels, mode, channel_last, 24)
+    windows, weights, tiles = make_tiles(rng, pixels, channels, (1 << (weight_bits - 1)) - 1, mode,
+                                         channel_last, 24)
     finished = []
 
     async def feed(ctx):

@@ -9,7 +9,6 @@ from hw.config import EngineConfig
 from hw.requantizer import constants_layout
 from hw.result_writer import ResultWriter
 from hw.schedule import WRITE_LATENCY
-from hw.tape_reader import CONSTANT_WORDS
 from ref.model import SHIFTS, Requantization
 from ref.ops import requantize
 
@@ -78,24 +77,25 @@ class LayerCase:
         return {"result_inner": inner * self.groups, "result_outer": outer * self.groups,
                 "result_group": 1 - last * self.groups}
 
-    def constants(self, group, channels):
-        """A group's constants as memory words."""
+    def constants(self, group, config):
+        """A group's constants as tape words."""
+        channels, size = config.channels, config.tape_bytes
         layout = constants_layout()
         text = b"".join(
             layout.const({"bias": int(self.bias[k]), "multiplier": int(self.multiplier[k]),
                           "hi": int(self.hi[k]) + 128 * self.signed, "spare": 0x55}
                          ).as_bits().to_bytes(8, "little")
             for k in range(group * channels, (group + 1) * channels))
-        return [list(text[k:k + channels]) for k in range(0, len(text), channels)]
+        return [list(text[k:k + size]) for k in range(0, len(text), size)]
 
 
-@pytest.mark.parametrize("channels, pixels, requantizers, bits", [
-    (2, 1, 2, 24), (4, 3, 1, 24), (4, 2, 2, 16), (8, 2, 1, 32), (8, 3, 8, 20)])
+@pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits", [
+    (2, 1, 2, 24, 8), (4, 3, 1, 24, 8), (4, 2, 2, 16, 8), (8, 2, 1, 32, 8), (8, 3, 8, 20, 4)])
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-def test_layers(channels, pixels, requantizers, bits, stall):
+def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
     config = EngineConfig(channels=channels, pixels=pixels, requantizers=requantizers,
                           tape_depth=1, activation_depth=1, single_port=False,
-                          accumulator_bits=bits)
+                          accumulator_bits=bits, weight_bits=weight_bits)
     rng = np.random.default_rng([channels, pixels, requantizers])
     pace = random.Random(channels)
     dut = ResultWriter(config, ARRAY_LATENCY)
@@ -127,8 +127,8 @@ def test_layers(channels, pixels, requantizers, bits, stall):
             await ctx.tick()
             ctx.set(dut.begin, 0)
             for group, tiles in enumerate(layer.tiles):
-                words = layer.constants(group, channels)
-                assert len(words) == CONSTANT_WORDS
+                words = layer.constants(group, config)
+                assert len(words) == config.constant_words
                 for word in words:
                     await until(dut.settled)
                     while pace.random() < stall:
@@ -166,7 +166,7 @@ def test_layers(channels, pixels, requantizers, bits, stall):
 
     tiles = sum(len(group) for layer in layers for group in layer.tiles)
     groups = sum(layer.groups for layer in layers)
-    each = config.drain_cycles + ARRAY_LATENCY + CONSTANT_WORDS
+    each = config.drain_cycles + ARRAY_LATENCY + config.constant_words
     cycles = tiles * config.drain_cycles + (groups + len(layers)) * each + 60
     simulate(dut, drive, check, background=(array,), cycles=cycles if not stall else 8 * cycles)
     assert write_cycles[0] == finishes[0] + WRITE_LATENCY + channels // requantizers - 1

@@ -33,7 +33,7 @@ def random_shape(rng, config, groups):
 def every_group(shape, config, previous):
     """`layer_cycles` without its shortcut."""
     clock = _Clock(shape, config)
-    clock.start(descriptor_words(config.channels) + READ_LATENCY + 1,
+    clock.start(descriptor_words(config.tape_bytes) + READ_LATENCY + 1,
                 None if previous is None else previous.pixel_last + 1)
     for _ in range(shape.groups):
         clock.run_group()

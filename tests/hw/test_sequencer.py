@@ -28,7 +28,7 @@ def bench_of(dut, rng, layers, idle):
     async def blocks(ctx):
         for values in layers:
             await wait_for(ctx, dut.fetch)
-            for word in pack_descriptor(values, dut.channels):
+            for word in pack_descriptor(values, dut.word_bytes):
                 for _ in range(rng.randrange(3)):
                     await ctx.tick()
                 await put(ctx, dut.words, word)
