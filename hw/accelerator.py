@@ -71,10 +71,10 @@ class Accelerator(wiring.Component):
 
         tape_addresses = TapeReader(config)
         tape_words     = MemoryReader(config.tape_bytes, TapeWord)
-        addresses      = AddressGenerator()
-        windows        = WindowMemory(config.pixels, config.channels)
+        addresses      = AddressGenerator(config.strips)
+        windows        = WindowMemory(config.pixels, config.channels, config.strips)
         array          = MacArray(config.pixels, config.channels, config.accumulator_bits,
-                                  config.weight_bits)
+                                  config.weight_bits, config.strips)
         writer         = ResultWriter(config, MacArray.latency)
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
         m.submodules.tape_addresses = clear(tape_addresses)
@@ -123,6 +123,8 @@ class Accelerator(wiring.Component):
             windows.data.eq(activations.read_data),
             array.depthwise.eq(sequencer.layer.depthwise),
             array.maximum.eq(sequencer.layer.maximum),
+            array.in_strips.eq(sequencer.layer.in_strips),
+            array.gathers.eq(sequencer.layer.gathers),
             array.channel_last.eq(sequencer.layer.channel_last),
             array.may_finish.eq(writer.may_finish),
             writer.layer.eq(sequencer.layer),

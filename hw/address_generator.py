@@ -12,8 +12,10 @@ class AddressGenerator(wiring.Component):
     """Emit the address of every word of every patch, row by row.
 
     From the outside in: output group, two loops over tiles, input group, row, column. Where tiles
-    slide, the inner of the tiles' loops is one strip of rows. A position outside the map yields the
-    padding word's address. One address per cycle.
+    slide, the inner of the tiles' loops goes downwards. A position outside the map yields the
+    padding word's address. In a map of ``strips`` (`hw.strips`) a row before or after a strip is
+    the one at its other end, of the strip before or after it, and the tag says so. One address per
+    cycle.
 
     Members
     -------
@@ -22,7 +24,8 @@ class AddressGenerator(wiring.Component):
     o : Out(stream of {address, tag: PLACE})
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strips: int = 1) -> None:
+        self.strips = strips
         super().__init__({
             "layer": In(DescriptorLayout()),
             "begin": In(1),
@@ -82,12 +85,23 @@ class AddressGenerator(wiring.Component):
                 column.eq(layer.first_column),
                 row.eq(layer.first_row),
             ]
+        tag = self.o.payload.tag
+        inside = Signal()
         m.d.comb += [
-            self.o.payload.address.eq(Mux((column < layer.width) & (row < layer.height),
-                                          address, layer.pad_address)),
-            self.o.payload.tag.column.eq(word),
-            self.o.payload.tag.row_end.eq(at_last[0]),
+            inside.eq((column < layer.width) & (row < layer.height)),
+            self.o.payload.address.eq(Mux(inside, address, layer.pad_address)),
+            tag.column.eq(word),
+            tag.row_end.eq(at_last[0]),
         ]
+        if self.strips > 1:
+            before = row[-1]                    # a negative row
+            with m.If(layer.in_strips & (column < layer.width) & ~inside):
+                m.d.comb += [
+                    self.o.payload.address.eq(Mux(before, address + layer.strip_words,
+                                                  address - layer.strip_words)),
+                    tag.before.eq(before),
+                    tag.after.eq(~before),
+                ]
         return m
 
 

@@ -12,6 +12,7 @@ from .descriptor import COORDINATE_BITS, pack_descriptor
 from .lowering import Step, lower
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
+from .strips import layouts
 from .window_memory import PLACES_BITS, column_mask, row_places
 
 #: Longest row a map may be folded to: columns, with padding and a last tile, fit their field.
@@ -21,26 +22,28 @@ ROW_LIMIT = (1 << COORDINATE_BITS) - 256
 def compile_program(model: Model, config: EngineConfig) -> Program:
     """Everything the engine needs to run ``model``.
 
-    Maps are laid out by rows or by columns, whichever takes fewer cycles. Raises `UserError` naming
-    the layer or the memory that the engine is too small for, and by how much.
+    Maps are laid out by rows or by columns, and those of the first layers in strips or not,
+    whichever takes fewest cycles. Raises `UserError` naming the layer or the memory that the engine
+    is too small for, and by how much.
     """
     steps = lower(model, config)
-    candidates = [steps]
+    directions = [steps]
     if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
            for step in steps):
-        candidates.append([step.transposed() for step in steps])
+        directions.append([step.transposed() for step in steps])
     reasons = [next(filter(None, (window_refusal(step, config) for step in each)), None)
-               for each in candidates]
+               for each in directions]
     if all(reasons):
         raise UserError(str(reasons[0]))
-    candidates = [each for each, reason in zip(candidates, reasons, strict=True) if not reason]
-    shapes = [[layer_shape(step, config) for step in folded(steps)] for steps in candidates]
+    candidates = [(layout, transposed) for transposed, each in enumerate(directions)
+                  if not reasons[transposed] for layout in layouts(each, config, ROW_LIMIT)]
+    shapes = [[layer_shape(step, config) for step in layout] for layout, _ in candidates]
     cycles = [[layer_cycles(shape, config, previous)
                for shape, previous in zip(each, [None, *each[:-1]], strict=True)]
               for each in shapes]
     best = min(range(len(candidates)), key=lambda k: sum(cycles[k]))
-    return assemble(model, config, folded(candidates[best]), cycles[best],
-                    transposed=candidates[best] is not steps)
+    layout, transposed = candidates[best]
+    return assemble(model, config, layout, cycles[best], transposed=bool(transposed))
 
 
 def window_refusal(step: Step, config: EngineConfig) -> str | None:
@@ -54,16 +57,11 @@ def window_refusal(step: Step, config: EngineConfig) -> str | None:
             "kernel or stride")
 
 
-def folded(steps: list[Step]) -> list[Step]:
-    """Pointwise steps on long rows, so that tiles of pixels are full."""
-    return [step.flattened(ROW_LIMIT) for step in steps]
-
-
 def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list[int],
              transposed: bool) -> Program:
     """Place tensors and padding words, write the tape."""
     pads, pad_addresses = padding_words(steps, config)
-    placements = place_tensors(model, config, len(pads), transposed)
+    placements = place_tensors(model, config, steps, len(pads), transposed)
     words: list[list[int]] = []
     layers = []
     for index, step in enumerate(steps):
@@ -111,11 +109,12 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
     distinct: list[bytes] = []
     addresses = []
     for step in steps:
-        groups = -(-len(step.pad) // config.channels)
+        pad = step.pad if step.strips == 1 else step.pad[:1].repeat(config.channels)
+        groups = -(-len(pad) // config.channels)
         rows = np.zeros((groups, config.channels), np.uint8)
-        rows.flat[:len(step.pad)] = step.pad
+        rows.flat[:len(pad)] = pad
         if groups > 1:                           # spare channels have no weights: any value will do
-            rows.flat[len(step.pad):] = rows[0, len(step.pad) - rows.size:]
+            rows.flat[len(pad):] = rows[0, len(pad) - rows.size:]
         if any(step.window.pads) and np.any(rows != rows[0]):
             raise UserError(f"layer {step.name}: padding differs between channels beyond the first "
                             f"{config.channels}; give the input one zero point")
@@ -126,12 +125,14 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
     return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, config.channels), addresses
 
 
-def place_tensors(model: Model, config: EngineConfig, first: int,
+def place_tensors(model: Model, config: EngineConfig, steps: list[Step], first: int,
                   transposed: bool) -> dict[str, Placement]:
     """An address for every tensor, from word ``first`` on, none overlapping while both live.
 
     First fit in order of creation: a tensor lives from its layer to its last reader.
     """
+    strips = {step.source: step.strips for step in steps}
+    strips |= {step.target: 1 if step.gathers else step.strips for step in steps}
     last_use = {model.input.tensor: 0}
     for index, layer in enumerate(model.layers):
         last_use[layer.output] = index + 1
@@ -144,7 +145,8 @@ def place_tensors(model: Model, config: EngineConfig, first: int,
         for dead in [other for other in live if last_use[other] < born]:
             del live[dead]
         tensor = model.tensors[name]
-        placement = Placement(name, first, tensor.shape, tensor.signed, config.channels, transposed)
+        placement = Placement(name, first, tensor.shape, tensor.signed, config.channels,
+                              transposed, strips[name])
         for other in sorted(live.values(), key=lambda other: other.address):
             if placement.address + placement.words <= other.address:
                 break
@@ -172,18 +174,21 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     kernel_rows, kernel_columns = step.window.kernel
     stride_y = step.window.stride[0]
     inputs, (_, lines, columns) = step.shape[0], step.result
+    word = config.channels // step.strips                    # channels of a pixel in a word
+    result_word = config.channels if step.gathers else word
     products = (1,) if step.depthwise else tuple(
-        min(config.channels, inputs - start) for start in range(0, inputs, config.channels))
+        min(word, inputs - start) for start in range(0, inputs, word))
     tiles = -(-columns // config.pixels)
     lanes = min(config.pixels, columns)
     places = row_places(kernel_columns)
     return LayerShape(
         patch_columns=(lanes - 1) * column_strides(step)[1] + kernel_columns,
         kernel=step.window.kernel, products=products, tiles=tiles, lines=lines,
-        slides=len(products) == 1 and kernel_rows <= places and stride_y <= kernel_rows,
+        slides=(len(products) == 1 and kernel_rows <= places and stride_y <= kernel_rows
+                and not step.gathers),
         stride_rows=stride_y, row_places=places,
         pixel_last=columns - (tiles - 1) * config.pixels - 1,
-        groups=-(-step.result[0] // config.channels))
+        groups=-(-step.result[0] // result_word))
 
 
 def column_strides(step: Step) -> tuple[int, int]:
@@ -203,6 +208,7 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     top, left, _, _ = step.window.pads
     (kernel_rows, kernel_columns), (stride_y, stride_x) = step.window.kernel, step.window.stride
     pixel = source.groups                                    # words per input pixel
+    pitch = 0 if step.gathers else width                     # all strips lie in the same words
     column_step, lane_stride = column_strides(step)
     columns_back = (shape.patch_columns - 1) * column_step
     tile = config.pixels * stride_x                          # columns per tile
@@ -225,7 +231,7 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     def address(step: tuple[int, int]) -> int:
         """Address step from a patch's last word of its last group to another patch's first."""
         rows, columns = step
-        return ((rows - rows_back) * width + columns - columns_back) * pixel - input_groups_back
+        return ((rows - rows_back) * pitch + columns - columns_back) * pixel - input_groups_back
 
     result_columns, result_pixel = step.result[2], target.groups
     first_back = ((shape.lines - 1) * result_columns
@@ -233,6 +239,8 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     result_inner, result_outer = (
         (columns + rows * result_columns) * result_pixel for columns, rows in result_steps)
     return {
+        "in_strips": int(step.strips > 1 and not step.gathers), "gathers": int(step.gathers),
+        "strip_pad": int(step.pad[0]), "strip_words": height * width * pixel,
         "depthwise": int(step.depthwise), "maximum": int(step.maximum), "hold": int(step.hold),
         "signed_output": int(step.signed_output), "last_layer": int(last_layer),
         "shift": SHIFTS.index(step.shift), "lo": step.lo, "slides": int(shape.slides),
@@ -265,8 +273,13 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
 
 
 def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
-    """Constants and weights of every group of output channels, as tape words."""
-    channels = config.channels
+    """Constants and weights of every group of output channels, as tape words.
+
+    Strips all have the same: a group is then of fewer channels, and repeated.
+    """
+    copies = 1 if step.gathers else step.strips
+    channels = config.channels // copies
+    word = config.channels // step.strips
     outputs = step.result[0]
     groups = -(-outputs // channels)
     padded = np.zeros((groups * channels, *step.weight.shape[1:]), np.int64)
@@ -276,14 +289,15 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs, 4:6] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
     constants[:outputs, 6] = step.hi
     for start in range(0, groups * channels, channels):
-        yield from constants[start:start + channels].reshape(-1, config.tape_bytes).tolist()
-        weight = padded[start:start + channels]               # (C, I, kh, kw)
+        mine = np.tile(constants[start:start + channels], (copies, 1))
+        yield from mine.reshape(-1, config.tape_bytes).tolist()
+        weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)
             continue
-        for first in range(0, weight.shape[1], channels):
-            block = weight[:, first:first + channels]         # (C, i, kh, kw)
-            for row in block.transpose(2, 3, 1, 0).reshape(-1, channels):
+        for first in range(0, weight.shape[1], word):
+            block = weight[:, first:first + word]             # (C, i, kh, kw)
+            for row in block.transpose(2, 3, 1, 0).reshape(-1, config.channels):
                 yield weight_word(row, config)
 
 

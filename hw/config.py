@@ -22,6 +22,7 @@ class EngineConfig:
     tape_depth: int              # words of weight memory
     activation_depth: int        # words of activation memory
     single_port: bool            # activation memory does one access per cycle, read or write
+    strips: int = 1              # strips of a map that a word may hold side by side: 1 or 4
     accumulator_bits: int = 24
     multiplier_slice: int = 16   # multiplier bits per partial product in the requantizer
     weight_bits: int = 8         # bits of a weight, 8 or 4
@@ -36,6 +37,9 @@ class EngineConfig:
                 or 8 % (self.channels // self.requantizers)):
             raise UserError(f"requantizers must be channels ({self.channels}) over 1, 2, 4 or 8, "
                             f"not {self.requantizers}")
+        if self.strips not in (1, 4) or self.channels % self.strips:
+            raise UserError(f"strips must be 1, or 4 where channels ({self.channels}) can be "
+                            f"divided by it, not {self.strips}")
         for name in ("tape_depth", "activation_depth"):
             if not 1 <= getattr(self, name) <= 1 << 16:
                 raise UserError(f"{name} must be 1 to 65536 words, not {getattr(self, name)}")

@@ -12,6 +12,10 @@ COORDINATE_BITS = 12
 
 #: name -> (bits, meaning). Counts ending in ``_last`` are the last index, one less than the count.
 FIELDS: dict[str, tuple[int, str]] = {
+    "in_strips":       (1, "words hold strips of the map side by side, and so do the results'"),
+    "gathers":         (1, "words hold strips, results do not; the outer loop is over strips"),
+    "strip_pad":       (8, "byte outside the map, for the rows before the first strip"),
+    "strip_words":     (ADDRESS_BITS, "words of a strip"),
     "depthwise":       (1, "each lane has its own channel; otherwise channels are broadcast"),
     "maximum":         (1, "lanes keep the largest product instead of the sum"),
     "hold":            (1, "one weight word serves every product of the group"),

@@ -38,6 +38,8 @@ class Step:
     hi: np.ndarray                       # (O,), stored
     signed_output: bool
     macs: int                            # products that count as work
+    strips: int = 1                      # that a word of the source holds (`hw.strips`)
+    gathers: bool = False                # results are not in strips though the source is
 
     def transposed(self) -> "Step":
         """The same step on maps with rows and columns exchanged."""
@@ -50,10 +52,15 @@ class Step:
             window=Window(window.kernel[::-1], window.stride[::-1], (left, top, right, bottom)),
             weight=self.weight.transpose(0, 1, 3, 2))
 
+    @property
+    def pointwise(self) -> bool:
+        """One tap, stride 1, no padding."""
+        window = self.window
+        return (window.kernel, window.stride, window.pads) == ((1, 1), (1, 1), (0, 0, 0, 0))
+
     def flattened(self, limit: int) -> "Step":
         """A pointwise step of stride 1 on rows as long as ``limit`` allows; any other unchanged."""
-        window = self.window
-        if (window.kernel, window.stride, window.pads) != ((1, 1), (1, 1), (0, 0, 0, 0)):
+        if not self.pointwise or self.gathers:
             return self
         channels, height, width = self.shape
         lines = max(lines for lines in range(1, height + 1)

@@ -13,14 +13,15 @@ class MacArray(wiring.Component):
 
     Pointwise and dense layers broadcast one channel of each of the P words per cycle, against one
     weight word of C output channels; ``channel_last + 1`` channels of a window tagged ``partial``,
-    all C of any other. Depthwise layers use a whole window in one cycle: lane (p, c) has its own
-    channel. With ``maximum`` a lane keeps the largest product (weights are then equal and
-    positive). One product per lane and cycle; sums appear :attr:`latency` cycles after the last one
-    is issued.
+    all C of any other. Where words hold ``strips`` (`hw.strips`), lanes get the channels of their
+    own strip or, where the layer gathers, all of them those of the strip that the tags name.
+    Depthwise layers use a whole window in one cycle: lane (p, c) has its own channel. With
+    ``maximum`` a lane keeps the largest product (weights are then equal and positive). One product
+    per lane and cycle; sums appear :attr:`latency` cycles after the last one is issued.
 
     Members
     -------
-    depthwise, maximum, channel_last : In, from the layer descriptor
+    depthwise, maximum, in_strips, gathers, channel_last : In, from the layer descriptor
     i : In(stream of {words: P words, tags})
     weights : In(stream of C x signed(weight_bits))
     may_finish : In(1), a tile's last product is held back until this is high
@@ -31,8 +32,9 @@ class MacArray(wiring.Component):
 
     latency = MultiplierPair.latency + 1
 
-    def __init__(self, pixels: int, channels: int, accumulator_bits: int,
-                 weight_bits: int) -> None:
+    def __init__(self, pixels: int, channels: int, accumulator_bits: int, weight_bits: int,
+                 strips: int = 1) -> None:
+        self.strips = strips
         self.pixels = pixels
         self.channels = channels
         self.accumulator_bits = accumulator_bits
@@ -40,6 +42,8 @@ class MacArray(wiring.Component):
         super().__init__({
             "depthwise":    In(1),
             "maximum":      In(1),
+            "in_strips":    In(1),
+            "gathers":      In(1),
             "channel_last": In(5),
             "i": In(stream.Signature(data.StructLayout({
                 "words": data.ArrayLayout(word, pixels), "tags": TAGS}))),
@@ -62,7 +66,10 @@ class MacArray(wiring.Component):
         final   = Signal()       # the window's last product
         issue   = Signal()
 
-        last_channel = Mux(tags.partial, self.channel_last, self.channels - 1)
+        strip_channels = self.channels // self.strips
+        last_channel = Mux(tags.partial, self.channel_last,
+                           Mux(self.in_strips | self.gathers, strip_channels - 1,
+                               self.channels - 1))
         m.d.comb += [
             final.eq(self.depthwise | (channel == last_channel)),
             issue.eq(full & self.weights.valid & (self.may_finish | ~(final & tags.last))),
@@ -88,13 +95,24 @@ class MacArray(wiring.Component):
         m.d.comb += Cat(load, accumulate, finish).eq(control)
         m.d.sync += [self.done.eq(finish), self.tags.eq(finish_tags)]
 
+        # The byte that is broadcast to the lanes of each strip.
+        broadcast = {}
+        for p in range(self.pixels):
+            heads = [operand[p][c] for c in range(0, self.channels, strip_channels)]
+            common = Signal(8, name=f"broadcast{p}")
+            m.d.comb += common.eq(data.ArrayLayout(8, self.strips)(Cat(heads))[tags.strip]
+                                  if self.strips > 1 else heads[0])
+            for strip, own in enumerate(heads):
+                broadcast[p, strip] = Mux(self.in_strips, own, common) if strip else common
+
         lanes = [(p, c) for c in range(self.channels) for p in range(self.pixels)]
         products = {}
         for k in range(0, len(lanes), 2):
             m.submodules[f"multipliers{k}"] = pair = MultiplierPair()
             for side, (p, c) in enumerate(lanes[k:k + 2]):
                 m.d.comb += [
-                    pair.x[side].eq(Mux(self.depthwise, operand[p][c], operand[p][0])),
+                    pair.x[side].eq(Mux(self.depthwise, operand[p][c],
+                                        broadcast[p, c // strip_channels])),
                     pair.w[side].eq(self.weights.payload[c]),
                 ]
                 products[p, c] = pair.o[side]

@@ -15,7 +15,9 @@ class Placement:
     """Where a tensor lies in activation memory: pixel after pixel, ``groups`` words each.
 
     Pixels follow each other by rows, or by columns if ``transposed``. A word holds ``channels``
-    bytes; a signed value v is stored as v + 128.
+    bytes; a signed value v is stored as v + 128. With ``strips`` the lines (rows, or columns if
+    transposed) are cut into that many strips, and a word holds ``channels / strips`` channels of
+    the same place in each of them, first strip first.
     """
 
     tensor: str
@@ -24,6 +26,7 @@ class Placement:
     signed: bool
     channels: int                        # bytes per word
     transposed: bool
+    strips: int = 1
 
     def at(self, address: int) -> "Placement":
         """The same tensor at another address."""
@@ -32,26 +35,30 @@ class Placement:
     @property
     def groups(self) -> int:
         """Words per pixel."""
-        return -(-self.shape[0] // self.channels)
+        return -(-self.shape[0] * self.strips // self.channels)
 
     @property
     def words(self) -> int:
         """Words of the whole tensor."""
-        return self.groups * self.shape[1] * self.shape[2]
+        return self.groups * self.shape[1] * self.shape[2] // self.strips
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Integers (C, H, W) to memory words, uint8 [words, channels]; spare bytes are zero."""
         order = (2, 1, 0) if self.transposed else (1, 2, 0)
-        pixels = values.transpose(order).reshape(-1, self.shape[0])
-        words = np.zeros((len(pixels), self.groups * self.channels), np.uint8)
-        words[:, :self.shape[0]] = pixels + (STORED_OFFSET if self.signed else 0)
-        return words.reshape(self.words, self.channels)
+        count, own = self.shape[0], self.channels // self.strips
+        pixels = values.transpose(order).reshape(self.strips, -1, count)
+        stored = np.zeros((*pixels.shape[:2], self.groups * own), np.uint8)
+        stored[:, :, :count] = pixels + (STORED_OFFSET if self.signed else 0)
+        by_word = stored.reshape(self.strips, -1, self.groups, own).transpose(1, 2, 0, 3)
+        return by_word.reshape(self.words, self.channels)
 
     def unpack(self, words: np.ndarray) -> np.ndarray:
         """Memory words, uint8 [words, channels], to integers (C, H, W) int64."""
         count, height, width = self.shape
         lines = (width, height) if self.transposed else (height, width)
-        values = words.reshape(*lines, -1)[:, :, :count].astype(np.int64)
+        by_word = words.reshape(-1, self.groups, self.strips, self.channels // self.strips)
+        pixels = by_word.transpose(2, 0, 1, 3).reshape(*lines, -1)
+        values = pixels[:, :, :count].astype(np.int64)
         order = (2, 1, 0) if self.transposed else (2, 0, 1)
         return values.transpose(order) - (STORED_OFFSET if self.signed else 0)
 

@@ -35,6 +35,9 @@ class WindowMemory(wiring.Component):
     fetched for a tile. Otherwise a row is given up when its taps have been read, and every tile
     fetches all of its own.
 
+    In a map of ``strips`` a word may hold what belongs to the neighbouring strips; it is moved to
+    its place on the way in (`neighbouring_strips`).
+
     Rows are requested as soon as a place for them is free. A row's words can be read
     `EngineMemory.latency` + 1 cycles after its last request was accepted; windows follow each other
     every cycle and are held until taken.
@@ -50,7 +53,8 @@ class WindowMemory(wiring.Component):
     o : Out(stream of {words: P words, tags: TAGS})
     """
 
-    def __init__(self, pixels: int, channels: int) -> None:
+    def __init__(self, pixels: int, channels: int, strips: int = 1) -> None:
+        self.strips = strips
         self.pixels = pixels
         self.channels = channels
         word = word_layout(channels)
@@ -99,6 +103,7 @@ class WindowMemory(wiring.Component):
             base.eq(base + given_up),
         ]
 
+        word = self.data if self.strips == 1 else self.neighbouring_strips(m, place)
         row, column, advance = self.walk(m, complete, given_up)
         for p in range(self.pixels):
             own = Signal(PLACES_BITS, name=f"column{p}")      # within lane p's part of the row
@@ -110,12 +115,23 @@ class WindowMemory(wiring.Component):
             m.d.comb += [
                 write.en.eq(valid & (own <= layer.kernel_column_last)),
                 write.addr.eq(self.place_of(arriving, own)),
-                write.data.eq(self.data),
+                write.data.eq(word),
                 read.en.eq(advance),
                 read.addr.eq(self.place_of(base + row, column)),
                 self.o.payload.words[p].eq(read.data),
             ]
         return m
+
+    def neighbouring_strips(self, m: Module, place: data.View) -> Value:
+        """The word that arrived, each strip with the bytes of the strip before or after it."""
+        word  = Signal.like(self.data)
+        own = self.channels // self.strips
+        edge = [self.layer.strip_pad] * own
+        stored = [*edge, *(self.data[c] for c in range(self.channels)), *edge]
+        for c in range(self.channels):
+            before, here, after = (stored[c + offset] for offset in (0, own, 2 * own))
+            m.d.comb += word[c].eq(Mux(place.before, before, Mux(place.after, after, here)))
+        return word
 
     def place_of(self, row: Value, column: Value) -> Value:
         """Where a lane keeps a word: the column's bits, and from the top down the row's.
@@ -174,6 +190,9 @@ class WindowMemory(wiring.Component):
                 tags.group_last.eq(at_last[3:5].all()),
                 tags.layer_last.eq(at_last[3:6].all()),
             ]
+            if self.strips > 1:
+                outer, _ = counters[4]
+                m.d.sync += tags.strip.eq(Mux(layer.gathers, outer, 0))
         with m.If(self.begin):
             m.d.sync += running.eq(1)
         return kept_row, column, advance

@@ -12,12 +12,15 @@ TAGS = data.StructLayout({
     "inner_last":  1,   # ... the last of the inner of its two loops
     "group_last":  1,   # ... of its output group
     "layer_last":  1,   # ... of its layer
+    "strip":       2,   # the strip whose channels are broadcast, where the layer gathers strips
 })
 
 #: What travels with an address and its word to the window memory.
 PLACE = data.StructLayout({
     "column": 8,        # place of the word in its row of the patch
     "row_end": 1,       # the row's last word
+    "before": 1,        # each strip gets what its word holds of the strip before it
+    "after": 1,         # ... after it
 })
 
 

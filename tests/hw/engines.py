@@ -27,8 +27,8 @@ CONFIGS = {
                          activation_depth=2048, single_port=True, accumulator_bits=20,
                          multiplier_slice=8),
     "c8p3w4": EngineConfig(channels=8, pixels=3, requantizers=8, tape_depth=8192,
-                           activation_depth=4096, single_port=False, accumulator_bits=20,
-                           weight_bits=4),
+                           activation_depth=8192, single_port=False, accumulator_bits=20,
+                           weight_bits=4, strips=4),
 }
 
 

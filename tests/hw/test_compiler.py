@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hw.compiler import (
+    ROW_LIMIT,
     compile_program,
-    folded,
     group_words,
     layer_shape,
     padding_words,
@@ -137,7 +137,7 @@ def test_placements(seed):
     """A layer never writes where something lives that is read now or later, or padding."""
     model, program, _ = random_program(seed, CONFIG, layers=4)
     pads, _ = padding_words(lower(model, CONFIG), CONFIG)
-    places = place_tensors(model, CONFIG, len(pads), program.input.transposed)
+    places = place_tensors(model, CONFIG, lower(model, CONFIG), len(pads), program.input.transposed)
     assert program.input == places["input"]
     used = {name: range(place.address, place.address + place.words)
             for name, place in places.items()}
@@ -161,7 +161,7 @@ def test_quicker_layout_is_chosen(seed):
     steps = lower(model, CONFIG)
     totals = []
     for candidate in (steps, [step.transposed() for step in steps]):
-        shapes = [layer_shape(step, CONFIG) for step in folded(candidate)]
+        shapes = [layer_shape(step.flattened(ROW_LIMIT), CONFIG) for step in candidate]
         totals.append(sum(layer_cycles(shape, CONFIG, previous) for shape, previous
                           in zip(shapes, [None, *shapes[:-1]], strict=True)))
     assert sum(layer.predicted_cycles for layer in program.layers) == min(totals)

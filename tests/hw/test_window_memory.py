@@ -55,7 +55,7 @@ def windows(step, config, source, pad_address):
                     "first": (i, ky, kx) == taps[0], "last": (i, ky, kx) == taps[-1],
                     "partial": i == input_groups - 1, "row_last": tile == tiles - 1,
                     "inner_last": line == lines - 1 if slides else tile == tiles - 1,
-                    "group_last": last, "layer_last": last and group == groups - 1}
+                    "group_last": last, "layer_last": last and group == groups - 1, "strip": 0}
 
 
 def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None):

@@ -1,0 +1,73 @@
+"""Maps in strips: words as wide as the engine's for layers of few channels.
+
+A word of C bytes wastes most of its places on a map of eight channels. Such a map is cut into S
+strips of rows, one below the other; a word then holds the same place of every strip, C / S channels
+of each, and the lanes of each strip do the same work on their own rows with copies of the same
+weights. A row before a strip is the last one of the strip before it: the word at the other end,
+its bytes moved by a strip (`hw.window_memory`).
+
+Strips are kept from the network's input up to some layer. The next one *gathers*: a pointwise layer
+can broadcast the channels of one strip after the other to all lanes, and so reads strips but writes
+a map without.
+"""
+
+from dataclasses import replace
+
+from .config import EngineConfig
+from .descriptor import COORDINATE_BITS
+from .lowering import Step
+
+
+def layouts(steps: list[Step], config: EngineConfig, row_limit: int) -> list[list[Step]]:
+    """The steps on whole maps, and with the first of them in strips in every way that is possible.
+
+    Pointwise steps are on rows of at most ``row_limit`` pixels, as long as possible, so that tiles
+    of pixels are full.
+    """
+    ways = [steps]
+    first: list[Step] = []
+    for index, step in enumerate(steps if config.strips > 1 else []):
+        gathered = gather(step, config.strips, row_limit)
+        if gathered is not None:
+            ways.append([*first, gathered, *steps[index + 1:]])
+        part = split(step, config.strips)
+        if part is None:
+            break
+        first.append(part)
+    else:
+        if first:
+            ways.append(first)
+    return [[step.flattened(row_limit) for step in way] for way in ways]
+
+
+def split(step: Step, strips: int) -> Step | None:
+    """The step on one of ``strips`` strips of its map, all of them at once; None: not possible.
+
+    Rows must divide evenly, windows must not reach beyond the neighbouring strips, and padding must
+    be one byte for all channels.
+    """
+    _, height, width = step.shape
+    outputs, lines, columns = step.result
+    top, _, _, _ = step.window.pads
+    (kernel_rows, _), (down, _) = step.window.kernel, step.window.stride
+    if lines % strips or height != lines * down:
+        return None
+    rows = height // strips
+    if (top > rows or (lines // strips - 1) * down + kernel_rows - top > 2 * rows
+            or 2 * rows > 1 << (COORDINATE_BITS - 1)):       # rows before the map are negative
+        return None
+    if any(step.pad != step.pad[0]) and any(step.window.pads):
+        return None
+    return replace(step, shape=(step.shape[0], rows, width), strips=strips,
+                   result=(outputs, lines // strips, columns))
+
+
+def gather(step: Step, strips: int, row_limit: int) -> Step | None:
+    """A pointwise step from a map in strips to one without, a strip as one row; None: another kind.
+    """
+    inputs, height, width = step.shape
+    pixels = height * width // strips
+    if not step.pointwise or step.depthwise or height % strips or pixels > row_limit:
+        return None
+    return replace(step, shape=(inputs, strips, pixels), result=(step.result[0], strips, pixels),
+                   strips=strips, gathers=True)
