@@ -33,8 +33,17 @@ ICE40UP5K = Device(
     cells=(("LUT4", "ICESTORM_LC"), ("SB_MAC16", "ICESTORM_DSP"), ("BRAM", "ICESTORM_RAM"),
            ("SPRAM", "ICESTORM_SPRAM")))
 
+ECP5_CELLS = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), ("MULT18X18D", "MULT18X18D"),
+              ("DP16KD", "DP16KD"))
+
+ECP5_25F = Device(
+    name="LFE5U-25F", family="ecp5", cells=ECP5_CELLS,
+    budget=Budget(lut4=24288, multipliers=28, block_rams=56, block_ram_bits=18432))
+
+ECP5_45F = Device(
+    name="LFE5U-45F", family="ecp5", cells=ECP5_CELLS,
+    budget=Budget(lut4=43848, multipliers=72, block_rams=108, block_ram_bits=18432))
+
 ECP5_85F = Device(
-    name="LFE5U-85F", family="ecp5",
-    budget=Budget(lut4=83640, multipliers=156, block_rams=208, block_ram_bits=18432),
-    cells=(("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), ("MULT18X18D", "MULT18X18D"),
-           ("DP16KD", "DP16KD")))
+    name="LFE5U-85F", family="ecp5", cells=ECP5_CELLS,
+    budget=Budget(lut4=83640, multipliers=156, block_rams=208, block_ram_bits=18432))

@@ -106,7 +106,7 @@ def build(request: Request, console: Console) -> dict[str, Any]:
 
     with progress.stage("compile") as tell:
         program = fit_program(model, request.board)
-        predicted = sum(layer.predicted_cycles for layer in program.layers)
+        predicted = program.predicted_cycles
         tell(f"{predicted:,} cycles predicted on {program.config.mac_units} MAC units")
     real = request.test or request.calib
     simulation = simulated(request, model, program, inputs[real] if real else None, progress)

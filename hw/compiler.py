@@ -41,9 +41,14 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     cycles = [[layer_cycles(shape, config, previous)
                for shape, previous in zip(each, [None, *each[:-1]], strict=True)]
               for each in shapes]
-    best = min(range(len(candidates)), key=lambda k: sum(cycles[k]))
-    layout, transposed = candidates[best]
-    return assemble(model, config, layout, cycles[best], transposed=bool(transposed))
+    refusals = []
+    for best in sorted(range(len(candidates)), key=lambda k: sum(cycles[k])):
+        layout, transposed = candidates[best]
+        try:
+            return assemble(model, config, layout, cycles[best], transposed=bool(transposed))
+        except UserError as refusal:            # perhaps a slower layout needs less memory
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def window_refusal(step: Step, config: EngineConfig) -> str | None:

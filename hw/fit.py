@@ -1,67 +1,119 @@
-"""The engine for a board: array by device family, memories by what the network needs."""
+"""The engine for a board and a network: the quickest array whose multipliers and memories fit."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from boards import Board
+from boards import Board, Budget
 from ref.errors import UserError
 from ref.model import Conv2d, Model
 
 from .compiler import compile_program
 from .config import EngineConfig
-from .descriptor import ADDRESS_BITS
 from .lowering import largest_weight
 from .program import Program
 from .tape_reader import TapeWord
+from .window_memory import PLACES_BITS
 
-#: Words of one SPRAM pair, and of the block RAM shape that holds one byte per word.
-SPRAM_WORDS, BLOCK_WORDS = 16384, 2048
-#: Bits of a block RAM's widest shape, of which the tape's queue and the window memory are made.
-BLOCK_BITS = 36
-#: The array of each family. iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the
-#: requantizer's is made of lookup tables, in slices. ECP5: a block per lane, two per requantizer.
-ARRAYS = {
-    "ice40": EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRAM_WORDS,
-                          activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4),
-    "ecp5": EngineConfig(channels=8, pixels=8, requantizers=8, tape_depth=1 << 16,
-                         activation_depth=1 << 16, single_port=False),
-}
+#: Words of one SPRAM pair.
+SPRAM_WORDS = 16384
+#: Most words of a memory, by the width of their addresses.
+LONGEST = 1 << 16
+#: Depths of engines' memories are multiples of this, so that similar networks share a bitstream.
+DEPTH_STEP = 512
+#: Bytes that one DP16KD holds, and its shapes with all bits, bits by words.
+BLOCK_BYTES = 2048
+BLOCK_SHAPES = ((36, 512), (18, 1024), (9, 2048))
+#: Blocks not planned for, since `blocks` is an estimate.
+SPARE_BLOCKS = 2
+#: The array of iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the requantizer's
+#: is made of lookup tables, in slices.
+ICE40_ARRAY = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRAM_WORDS,
+                           activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4)
+#: Channels and pixels of the arrays for ECP5.
+ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
+#: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
+LANE_LUTS, OTHER_LUTS = 150, 4000
 
 
 def fit_program(model: Model, board: Board) -> Program:
-    """Compile ``model`` for the engine that fits it on ``board``.
+    """Compile ``model`` for the engine on ``board`` that needs the fewest cycles.
 
-    On devices with SPRAM the engine is the same for every network; elsewhere its memories are as
-    deep as this network needs, and its weights have 4 bits where that is enough. Raises
-    `UserError` with the number of missing bytes when the board is too small.
+    On iCE40 the engine is the same for every network; on ECP5 its array is the quickest that fits,
+    its memories are as deep as this network needs, and its weights have 4 bits where that is
+    enough. Raises `UserError` with the number of missing bytes when the board is too small.
     """
-    config = ARRAYS[board.family]
-    if config.single_port:
-        return compile_program(model, config)
-    config = fitted_array(model, config)
-    # The window memory and the tape's queue take blocks; either memory could have all the rest.
-    word_blocks = -(-8 * config.channels // BLOCK_BITS)
-    queue_blocks = -(-(8 * config.tape_bytes + TapeWord.as_shape().width) // BLOCK_BITS)
-    available = board.budget.block_rams - config.pixels * word_blocks - queue_blocks
-    depth = min(available // config.tape_bytes * BLOCK_WORDS, 1 << ADDRESS_BITS)
-    program = compile_program(model, replace(config, tape_depth=depth, activation_depth=depth))
-    blocks = [-(-words // BLOCK_WORDS) for words in (len(program.tape), program.activation_words)]
-    needed = blocks[0] * config.tape_bytes + blocks[1] * config.channels
-    if needed > available:
-        raise UserError(
-            f"network {model.name} needs {needed} block RAMs "
-            f"({program.tape_size} bytes of weights, "
-            f"{program.activation_words * config.channels} of feature maps) and "
-            f"{board.name} has {available} for them: "
-            f"{(needed - available) * BLOCK_WORDS} bytes too many; use a smaller network or a "
-            "larger board")
-    fitted = replace(config, tape_depth=blocks[0] * BLOCK_WORDS,
-                     activation_depth=blocks[1] * BLOCK_WORDS)
-    return replace(program, config=fitted)
+    if board.family == "ice40":
+        return compile_program(model, ICE40_ARRAY)
+    programs, refusals = [], []
+    for config in ecp5_arrays(model, board.budget):
+        try:
+            programs.append(fit_memories(model, config, board))
+        except UserError as refusal:
+            refusals.append(refusal)
+    if not programs:
+        raise refusals[-1]                       # of the smallest array, which leaves most memory
+    return min(programs, key=lambda program: (program.predicted_cycles, program.config.mac_units))
 
 
-def fitted_array(model: Model, array: EngineConfig) -> EngineConfig:
-    """The array of a family with lanes as narrow as ``model`` allows."""
-    narrow = replace(array, weight_bits=4)
+def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
+    """Arrays within ``budget``'s multipliers and lookup tables, as many requantizers as possible.
+
+    Weights have 4 bits if the model's have.
+    """
     largest = max((largest_weight(layer) for layer in model.layers if isinstance(layer, Conv2d)),
                   default=0)
-    return narrow if largest <= narrow.largest_weight else array
+    for channels, pixels in ECP5_ARRAYS:
+        for share in (1, 2, 4, 8):
+            config = EngineConfig(
+                channels=channels, pixels=pixels, requantizers=channels // share,
+                tape_depth=LONGEST, activation_depth=LONGEST, single_port=False, strips=4)
+            narrow = replace(config, weight_bits=4)
+            config = narrow if largest <= narrow.largest_weight else config
+            if (multiplier_blocks(config) <= budget.multipliers
+                    and LANE_LUTS * config.mac_units + OTHER_LUTS <= budget.lut4):
+                yield config
+                break
+
+
+def multiplier_blocks(config: EngineConfig) -> int:
+    """MULT18X18D of an engine: one for each lane, two for each requantizer."""
+    return config.mac_units + 2 * config.requantizers
+
+
+def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
+    """The program, with memories in ``config`` as deep as it needs.
+
+    Where the quickest layout of the feature maps needs too much memory, the quickest one that fits.
+    """
+    window_blocks = config.pixels * blocks(8 * config.channels, 1 << PLACES_BITS)
+    queue_blocks = blocks(8 * config.tape_bytes + TapeWord.as_shape().width, 1)
+    available = board.budget.block_rams - window_blocks - queue_blocks - SPARE_BLOCKS
+    program = compile_program(model, config)
+    tape_depth = rounded(len(program.tape))
+    left = available - blocks(8 * config.tape_bytes, tape_depth)
+    depth = max((depth for depth in range(DEPTH_STEP, LONGEST + 1, DEPTH_STEP)
+                 if blocks(8 * config.channels, depth) <= left), default=0)
+    if program.activation_words > depth > 0:
+        try:
+            program = compile_program(model, replace(config, activation_depth=depth))
+        except UserError:
+            pass                                 # no layout fits: said below, with both memories
+    missing = blocks(8 * config.channels, rounded(program.activation_words)) - left
+    if missing > 0:
+        raise UserError(
+            f"network {model.name} needs {program.tape_size} bytes for weights and "
+            f"{program.activation_words * config.channels} for feature maps, which is {missing} "
+            f"block RAMs ({missing * BLOCK_BYTES} bytes) more than {board.name} has; use fewer "
+            "weight bits (--preset w4a8), a smaller network or a larger board")
+    return replace(program, config=replace(config, tape_depth=tape_depth, activation_depth=rounded(
+        program.activation_words)))
+
+
+def rounded(words: int) -> int:
+    """The depth of a memory for so many words."""
+    return min(-(-words // DEPTH_STEP) * DEPTH_STEP, LONGEST)
+
+
+def blocks(bits: int, depth: int) -> int:
+    """DP16KD of a memory of ``depth`` words; Yosys mixes shapes and needs one more at most."""
+    return min(-(-bits // width) * -(-depth // words) for width, words in BLOCK_SHAPES)

@@ -92,6 +92,11 @@ class Program:
         return len(self.tape) * self.config.tape_bytes
 
     @property
+    def predicted_cycles(self) -> int:
+        """Cycles of one inference."""
+        return sum(layer.predicted_cycles for layer in self.layers)
+
+    @property
     def macs(self) -> int:
         """Useful products of one inference."""
         return sum(layer.macs for layer in self.layers)

