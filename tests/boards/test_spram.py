@@ -12,7 +12,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from boards import board
-from hw.tools import find_compiler, find_tool, run_tool
+from hw.tools import find_tool, run_tool
+from ref.compiler import find_compiler
 
 
 class Comparison(wiring.Component):
@@ -98,7 +99,7 @@ def test_spram_memory(tmp_path, width, depth, cells):
     (tmp_path / "driver.cc").write_text(DRIVER)
     log = tmp_path / "log"
     run_tool([*find_tool("yosys").command, "-q", "run.ys"], tmp_path, log, timeout=100)
-    run_tool([*find_compiler().command, "-std=c++17", "-O1", "driver.cc", "-o", "driver", "-I",
+    run_tool([*find_compiler("c++").command, "-std=c++17", "-O1", "driver.cc", "-o", "driver", "-I",
               str(share / "include" / "backends" / "cxxrtl" / "runtime")], tmp_path, log,
              timeout=100)
     run_tool([str(tmp_path / "driver")], tmp_path, log, timeout=100)

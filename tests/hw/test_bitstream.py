@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from boards import BOARDS
-from hw import cache
 from hw.bitstream import build_bitstream
 from hw.config import EngineConfig
+from ref import cache
 from ref.errors import UserError
 
 from .fake_tools import NEXTPNR, put_tools

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from hw import cxxrtl
-from hw.cache import cache_path, cached_text
 from hw.cxxrtl import CompiledEngine, compile_library
 from hw.tools import Tool
+from ref.compiler import Compiler
 from ref.errors import UserError
 
 from .engines import CONFIGS
@@ -18,10 +18,10 @@ def tools(tmp_path, monkeypatch):
     """An empty cache, and tools that do nothing: `run_yosys` gives no C++, `run_step` a library."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(cxxrtl, "find_tool", lambda name: Tool(name, (name,), "1", "native"))
-    monkeypatch.setattr(cxxrtl, "find_compiler", lambda: Tool("c++", ("c++",), "1", "native"))
+    monkeypatch.setattr(cxxrtl, "find_compiler", lambda _: Compiler(("c++",), "1", "native"))
     monkeypatch.setattr(cxxrtl, "run_yosys", lambda *_: "")
     monkeypatch.setattr(cxxrtl, "run_step",
-                        lambda command, folder: Path(folder, "top.so").write_bytes(b"library"))
+                        lambda command, folder, _: Path(folder, "top.so").write_bytes(b"library"))
     return tmp_path / "cache" / "shiftwise"
 
 
@@ -52,14 +52,3 @@ def test_damaged_library_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"the compiled simulation does not load \(.*\); delete .*"
                                         r"top\.so and try again"):
         CompiledEngine(tmp_path / "top.so", CONFIGS["c4p3"])
-
-
-def test_everything_counts_for_the_name(tools):
-    names = {cache_path("so", parts) for parts in (["a", "b"], ["ab"], ["a", "c"], ["b", "a"])}
-    assert len(names) == 4 and cache_path("txt", ["ab"]) not in names
-
-
-def test_text_is_made_once(tools):
-    assert cached_text(["key"], lambda: "made") == "made"
-    assert cached_text(["key"], lambda: "again") == "made"
-    assert cached_text(["other"], lambda: "again") == "again"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hw import tools
-from hw.tools import find_compiler, find_tool, find_tools, run_tool
+from hw.tools import find_tool, find_tools, run_tool
 from ref.errors import UserError
 
 YOSYS = "echo 'Yosys {} (git sha1 0123456789, g++ 12.2.0 -fPIC)'"
@@ -21,7 +21,6 @@ def path(tmp_path, monkeypatch):
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
-    monkeypatch.delenv("CXX", raising=False)
 
     def add(name, body, where=folder):
         program = where / name
@@ -98,31 +97,6 @@ def test_environment_for_amaranth(path, monkeypatch):
         assert dict(os.environ) == environment
         raise KeyError("inside")
     assert dict(os.environ) == before
-
-
-def test_compilers_in_order(path, monkeypatch, tmp_path):
-    found = find_compiler()
-    assert found.source == "ziglang"
-    assert found.command == (sys.executable, "-m", "ziglang", "c++")
-    path("c++", "echo c++ 1")
-    path("clang++", "echo clang 2")
-    assert find_compiler().version == "clang 2"
-    gcc = path("g++", "echo g++ 3")
-    assert find_compiler() == tools.Tool("c++", (gcc,), "g++ 3", "native")
-    path("g++", "echo broken; exit 1")
-    assert find_compiler().version == "clang 2"
-    chosen = path("mine", "echo mine 4 $1", tmp_path)
-    monkeypatch.setenv("CXX", f"{chosen} -m64")
-    assert find_compiler() == tools.Tool("c++", (chosen, "-m64"), "mine 4 -m64", "native")
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match="CXX is set to 'no-such-compiler', which does not run"):
-        find_compiler()
-
-
-def test_no_compiler_at_all(path, monkeypatch):
-    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"cannot find a C.* compiler: .* pip install ziglang"):
-        find_compiler()
 
 
 def test_run_logs_everything_in_the_folder_it_runs_in(tmp_path):

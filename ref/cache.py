@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ref.atomic import write_atomically
-from ref.errors import UserError
+from .atomic import write_atomically
+from .errors import UserError
 
 #: Bytes one step may write. Not all tools notice a full disk.
 SPACE = 100 << 20
