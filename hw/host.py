@@ -93,7 +93,7 @@ class Host:
     def infer(self, q: np.ndarray) -> tuple[np.ndarray, int]:
         """One inference: integer input (C, H, W) to integer result (C, H, W), int64, and cycles.
 
-        ``q`` is as `ref.run.quantize_input` gives it. `load` must have been called.
+        ``q`` is as `ref.layers.quantize_input` gives it. `load` must have been called.
         """
         if self._program is None:
             raise RuntimeError("Host.load must be called before Host.infer")

@@ -16,8 +16,9 @@ from ref.atomic import check_output, write_atomically
 from ref.data import Data, check_data, class_labels, load_data
 from ref.errors import UserError, run_command
 from ref.file import load_model
+from ref.layers import quantize_input
 from ref.model import Model
-from ref.run import quantize_input, run
+from ref.run import run
 
 from .compiler import compile_program
 from .config import EngineConfig

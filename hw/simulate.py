@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ref.errors import UserError
+from ref.layers import quantize_input
 from ref.mismatch import Mismatch, find_mismatch, save_reproducer
 from ref.model import Model
-from ref.run import quantize_input, run_layers
+from ref.run import run_layers
 
 from .cxxrtl import compiled_engine
 from .netlist import netlist_engine

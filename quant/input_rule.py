@@ -9,8 +9,8 @@ import numpy as np
 from ref.bounds import input_bounds, signed_bits
 from ref.data import Data
 from ref.errors import UserError
+from ref.layers import quantize_input
 from ref.model import Input, Model, Tensor
-from ref.run import quantize_input
 
 from .calibrate import Calibration
 from .dyadic import input_ratio

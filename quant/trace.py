@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ref.layers import run_layer
 from ref.model import Layer
-from ref.run import run_layer
 
 from .evaluate import batches, evaluate_layer
 from .graph import FloatConv, FloatLayer, FloatNetwork

@@ -14,8 +14,8 @@ import numpy as np
 
 from ref.data import Data
 from ref.errors import UserError
+from ref.layers import quantize_input
 from ref.model import Add, AveragePool2d, Conv2d, Layer, Model
-from ref.run import quantize_input
 
 from .evaluate import Rounding
 from .graph import FloatConv, FloatNetwork

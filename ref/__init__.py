@@ -15,6 +15,7 @@ from .check import check_model
 from .data import Data, check_data, load_data
 from .errors import UserError
 from .file import load_model, save_model
+from .layers import quantize_input, run_layer
 from .model import (
     AccumulatorProof,
     Add,
@@ -30,7 +31,7 @@ from .model import (
     Tensor,
     Window,
 )
-from .run import logits, quantize_input, run, run_layer, run_layers
+from .run import logits, run, run_layers
 
 __all__ = [
     "AccumulatorProof",

@@ -4,50 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 
 from .arithmetic import SHIFTWISE, Arithmetic
-from .data import is_sample_shape
+from .compiled import Plan, plan_of
 from .errors import UserError
-from .model import Add, AveragePool2d, Concat, Conv2d, Layer, MaxPool2d, Model, SpaceToDepth
-from .ops import (
-    add,
-    average_pool2d,
-    conv2d,
-    max_pool2d,
-    requantize,
-    space_to_depth,
-    split_planes,
-)
+from .kernels import built, usable
+from .layers import quantize_input, run_layer
+from .model import Conv2d, Model
 
-#: Working memory of the evaluator in bytes, results not counted: more misses the caches more often.
+#: Working memory of numpy's evaluator in bytes, results not counted: more misses the caches.
 WORKING_MEMORY = 32 << 20
+#: Which evaluator: numpy, which is the definition, the compiled kernels, or of both by the work.
+Engine = Literal["auto", "numpy", "compiled"]
+#: Products from which on the kernels are used where they are built, and from which on building
+#: them, which takes seconds, is quicker than numpy.
+WORTH_USING, WORTH_BUILDING = 1 << 22, 1 << 33
 
 
-def quantize_input(model: Model, x: np.ndarray) -> np.ndarray:
-    """The network's integer input, int64 (N, C, H, W), from the integers ``x`` of a data file.
-
-    ``x`` is (N, ...) with a shape that `is_sample_shape` takes. Raises `UserError` otherwise.
-    """
-    tensor, rule = model.input_tensor, model.input
-    if x.dtype.kind not in "iu" or not is_sample_shape(x.shape[1:], model):
-        raise UserError(f"the input is {x.dtype.name} of shape {x.shape}; the network "
-                        f"{model.name!r} takes integers of shape (samples, "
-                        f"{', '.join(map(str, rule.shape))})")
-    scaled = x.astype(np.int64).reshape(-1, *model.sample_shape) * rule.multiplier
-    if rule.shift:
-        scaled = (scaled + (1 << (rule.shift - 1))) >> rule.shift
-    planes = 1 << rule.low_bits
-    scaled = np.clip(scaled, tensor.lo * planes, tensor.hi * planes + planes - 1)
-    return split_planes(scaled, rule.low_bits) if rule.low_bits else scaled
-
-
-def run(model: Model, x: np.ndarray) -> np.ndarray:
+def run(model: Model, x: np.ndarray, engine: Engine = "auto") -> np.ndarray:
     """The network's integer result for data-file integers ``x``: int64 (N, C, H, W).
 
-    A classifier's result is (N, classes, 1, 1); `logits` gives it as (N, classes).
+    A classifier's result is (N, classes, 1, 1); `logits` gives it as (N, classes). Every engine
+    gives the same integers. "auto" takes the compiled one for work that is worth it and numpy where
+    there is no compiler; "compiled" raises `UserError` there.
     """
+    plan = _plan(model, len(x), engine)
+    if plan is not None:
+        return plan.run(model, x, [model.output_tensor.name])[model.output_tensor.name]
     results = []
     for start, stop in _batches(model, len(x)):
         live = {model.input.tensor: quantize_input(model, x[start:stop])}
@@ -70,12 +56,16 @@ def logits(model: Model, x: np.ndarray) -> np.ndarray:
     return run(model, x)[:, :, 0, 0]
 
 
-def run_layers(model: Model, x: np.ndarray, arithmetic: Arithmetic = SHIFTWISE
-               ) -> dict[str, np.ndarray]:
+def run_layers(model: Model, x: np.ndarray, arithmetic: Arithmetic = SHIFTWISE,
+               engine: Engine = "auto") -> dict[str, np.ndarray]:
     """Every feature map of the network, its integer input included, by tensor name.
 
     Each is int64 (N, C, H, W). All of them are held at once: give few samples of a large network.
+    ``engine`` is that of `run`; arithmetics other than `SHIFTWISE` are numpy's.
     """
+    plan = _plan(model, len(x), engine) if arithmetic == SHIFTWISE else None
+    if plan is not None:
+        return plan.run(model, x, model.tensors)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in model.tensors}
     for start, stop in _batches(model, len(x)):
         maps = {model.input.tensor: quantize_input(model, x[start:stop])}
@@ -87,25 +77,17 @@ def run_layers(model: Model, x: np.ndarray, arithmetic: Arithmetic = SHIFTWISE
     return {name: _join(values, model.tensors[name].shape) for name, values in parts.items()}
 
 
-def run_layer(layer: Layer, *sources: np.ndarray, arithmetic: Arithmetic = SHIFTWISE
-              ) -> np.ndarray:
-    """One layer on the integers of its inputs, (N, C, H, W) each: int64 (N, O, rows, columns)."""
-    x = sources[0]
-    match layer:
-        case Conv2d():
-            sums = conv2d(x, layer.weight, layer.window, layer.pad_value, layer.groups)
-            return requantize(sums, layer.requantization, arithmetic)
-        case AveragePool2d():
-            return requantize(average_pool2d(x, layer.window), layer.requantization, arithmetic)
-        case MaxPool2d():
-            return max_pool2d(x, layer.window)
-        case Add():
-            return add(sources[0], sources[1], layer, arithmetic)
-        case Concat():
-            return np.concatenate(sources, axis=1)
-        case SpaceToDepth():
-            return space_to_depth(x)
-    raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
+def _plan(model: Model, samples: int, engine: Engine) -> Plan | None:
+    """The model prepared for the kernels, or None where numpy is to run it."""
+    if engine not in get_args(Engine):
+        raise UserError(f"engine must be one of {', '.join(get_args(Engine))}, not {engine}")
+    if engine == "auto":
+        products = samples * sum(
+            layer.weight[0].size * math.prod(model.tensors[layer.output].shape)
+            for layer in model.layers if isinstance(layer, Conv2d))
+        if products < (WORTH_USING if built() else WORTH_BUILDING) or not usable():
+            return None
+    return None if engine == "numpy" else plan_of(model)
 
 
 def _batches(model: Model, samples: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ from hw.memory import EngineMemory
 from hw.pysim import AmaranthEngine
 from hw.simulate import simulate as simulate_network
 from ref import Conv2d, Input, Model, Requantization, Tensor, Window, accumulator_proof, check_model
-from ref.run import quantize_input
+from ref.layers import quantize_input
 
 from .engines import CONFIGS, engine_of, packed_layer, random_program
 from .streams import get, put, simulate

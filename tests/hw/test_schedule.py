@@ -10,7 +10,7 @@ from hw.descriptor import descriptor_words
 from hw.program import Program
 from hw.schedule import READ_LATENCY, LayerShape, _Clock, layer_cycles
 from hw.window_memory import row_places
-from ref.run import quantize_input
+from ref.layers import quantize_input
 
 from .engines import CONFIGS, engine_of, random_program
 

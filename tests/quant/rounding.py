@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from ref import Add, AveragePool2d, Conv2d, Model
+from ref.layers import quantize_input, run_layer
 from ref.model import GUARD_BITS
 from ref.ops import average_pool2d, conv2d
-from ref.run import quantize_input, run_layer
 
 #: Relative error of one float32 operation.
 ULP = 2.0 ** -24

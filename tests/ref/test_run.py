@@ -1,4 +1,4 @@
-"""The numpy evaluator and the ONNX oracles against the plain definition."""
+"""The evaluators and the ONNX oracles against the plain definition."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_a_wide_result_is_the_same_everywhere(kind, bits, tmp_path):
 @given(case=models(channels=9) | models(channels=9, kinds=GRAPH_KINDS))
 def test_integer_onnx_gives_every_feature_map_of_2000_networks(case):
     model, x = case
-    maps = run_layers(model, x)
+    maps, compiled = (run_layers(model, x, engine=engine) for engine in ("numpy", "compiled"))
+    for name, expected in maps.items():
+        assert np.array_equal(compiled[name], expected), name
     maps[rounded_input(model)] = maps.pop(model.input.tensor)
     proto = integer_onnx(model)
     for executor in EXECUTORS:
