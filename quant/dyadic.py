@@ -10,6 +10,8 @@ from ref.model import GUARD_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Largest multiplier; odd, as every multiplier of a requantizer is.
 LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
+#: Largest factor that the multipliers of a sum have in common; behind the guard bits it has 16 bits.
+LARGEST_SUM_FACTOR = ((1 << 16) - 1) >> GUARD_BITS
 #: Largest ratio a requantizer can express.
 LARGEST_RATIO = LARGEST_MULTIPLIER / (1 << min(SHIFTS))
 
@@ -33,12 +35,13 @@ def requantizer_ratio(ratio: np.ndarray, nearest: np.ndarray | bool = False
     return np.clip(odd, 1, LARGEST_MULTIPLIER).astype(np.int64), shift
 
 
-def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool
+def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool, largest_weight: int
                ) -> tuple[np.ndarray, int, np.ndarray]:
     """``multiplier`` (2, C) and ``shift`` of an `ref.model.Add`, and the result's steps (C,).
 
-    ``steps`` (2, C) are those of the operands, ``wanted`` (C,) asked of the result; a step that
+    ``steps`` (2, C) are those of the operands, ``wanted`` (C,) asked of the result. A step that
     would need a larger ratio than can be expressed is raised, all alike where they are ``shared``.
+    For ``largest_weight`` see `sum_multipliers`.
     """
     step = np.maximum(wanted, steps.max(axis=0) / (LARGEST_RATIO * 2 ** GUARD_BITS))
     if shared:
@@ -46,8 +49,21 @@ def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool
     ratio = steps / step / 2 ** GUARD_BITS
     shift = max(shift for shift in SHIFTS
                 if math.ldexp(float(ratio.max()), shift) <= LARGEST_MULTIPLIER + 0.25)
-    multiplier = np.clip(np.rint(np.ldexp(ratio, shift)), 1, LARGEST_MULTIPLIER)
-    return multiplier.astype(np.int64), shift, step
+    return sum_multipliers(np.ldexp(ratio, shift), largest_weight), shift, step
+
+
+def sum_multipliers(exact: np.ndarray, largest_weight: int) -> np.ndarray:
+    """Multipliers (2, C) int64 near ``exact``: in each channel two weights times a common factor.
+
+    Hardware multiplies by the weights, whole numbers up to ``largest_weight``, and by the factor
+    after the addition. The factor is the one of many that comes nearest in both operands together.
+    """
+    weights = np.arange(largest_weight // 2, largest_weight + 1)[:, None]
+    factor = np.clip(np.rint(exact.max(axis=0) / weights), 1, LARGEST_SUM_FACTOR)[:, None]
+    largest = np.minimum(largest_weight, LARGEST_MULTIPLIER // factor)
+    found = factor * np.clip(np.rint(exact / factor), 1, largest)           # (factors, 2, C)
+    best = np.abs(found - exact).sum(axis=1).argmin(axis=0)
+    return found[best, :, np.arange(exact.shape[1])].T.astype(np.int64)
 
 
 def input_ratio(step: float) -> tuple[int, int]:

@@ -64,6 +64,9 @@ INVISIBLE = 2.0 ** -5
 ATTEMPTS = 8
 #: The least that a step grows by when a channel's sums turn out larger than foreseen.
 COARSER = 1.02
+#: Largest weight of a sum, by whether the layers' weights have more than four bits: one product of
+#: 8-bit weights, or eight of 4-bit ones (`quant.dyadic.sum_multipliers`).
+SUM_WEIGHTS = (8 * 7, 127)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +114,7 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
     if isinstance(layer, FloatAveragePool):
         return *_average_pool(layer, sources[0], target, settings), 0
     if isinstance(layer, FloatAdd):
-        return *_sum(layer, sources, target), 0
+        return *_sum(layer, sources, target, settings), 0
     step, zero = (np.concatenate([getattr(source, name) for source in sources])
                   for name in ("step", "zero"))
     made: Layer
@@ -214,10 +217,12 @@ def _reads(layer: FloatConv, source: Quantized, padded: np.ndarray | None) -> Re
                  is_rectified(layer.activation))
 
 
-def _sum(layer: FloatAdd, sources: list[Quantized], target: Target) -> tuple[Add, Quantized]:
-    """Each operand's multiplier is its step over the result's, as closely as one shift allows."""
+def _sum(layer: FloatAdd, sources: list[Quantized], target: Target, settings: Settings
+         ) -> tuple[Add, Quantized]:
+    """Each operand's multiplier is its step over the result's, as closely as hardware allows."""
     steps = np.array([source.step for source in sources])
-    multiplier, shift, step = sum_ratios(steps, target.step, target.shared)
+    largest = SUM_WEIGHTS[settings.weight_bits > 4]
+    multiplier, shift, step = sum_ratios(steps, target.step, target.shared, largest)
     lo, hi = _limits(target, layer.activation, step)
     made = Add(layer.name, layer.inputs, layer.output, multiplier, shift, lo, hi, target.code)
     return made, _result(made, sources, target, step, target.signed)

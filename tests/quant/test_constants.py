@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant.calibrate import BINS, Statistics
-from quant.dyadic import LARGEST_RATIO, input_ratio, requantizer_ratio
+from quant.dyadic import (
+    LARGEST_RATIO,
+    LARGEST_SUM_FACTOR,
+    input_ratio,
+    requantizer_ratio,
+    sum_multipliers,
+    sum_ratios,
+)
 from quant.ranges import CANDIDATES, EQUAL_LEVELS, FLOOR, channel_ranges, tensor_range
 from quant.weights import LinearCode, round_weights, weight_steps
 from ref.model import SHIFTS
@@ -32,6 +39,33 @@ def test_nearest_multipliers_are_the_ratio_s_own(values):
     ratio = np.minimum(multiplier / 2 ** shift * (1 + 1e-7), LARGEST_RATIO)
     found = requantizer_ratio(ratio, nearest=True)
     assert np.array_equal(found[0], multiplier) and found[1] == shift
+
+
+@given(st.lists(st.tuples(st.floats(2048, 32767), st.floats(1, 32767)), min_size=1, max_size=8),
+       st.sampled_from([56, 127]))
+def test_sums_have_small_weights_times_a_factor(values, largest):
+    exact = np.array(values).T
+    found = sum_multipliers(exact, largest)
+    assert found.dtype == np.int64 and found.min() >= 1 and found.max() < 1 << 15
+    for (one, other), wanted in zip(found.T.tolist(), exact.T, strict=True):
+        assert any(one % factor == other % factor == 0 and max(one, other) // factor <= largest
+                   for factor in range(1, LARGEST_SUM_FACTOR + 1))
+        slack = wanted.max() / largest + largest / 2 + 1
+        assert abs(one - wanted[0]) < slack and abs(other - wanted[1]) < max(slack, 64)
+
+
+@given(st.integers(1, 127), st.integers(64, 127), st.integers(64, 250))
+def test_sums_that_have_such_multipliers_keep_them(one, other, factor):
+    exact = np.array([[one * factor], [other * factor]])
+    assert np.array_equal(sum_multipliers(exact.astype(np.float64), 127), exact)
+
+
+def test_ratios_of_sums_come_within_a_thousandth():
+    steps = np.random.default_rng(0).uniform(0.1, 1, (2, 2000))
+    for largest, error in ((127, 5e-4), (56, 1e-3)):
+        multiplier, shift, step = sum_ratios(steps, steps.max(axis=0), False, largest)
+        realized = multiplier * 64 / 2 ** shift * step
+        assert np.abs(realized - steps).mean() < error * steps.mean()
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
