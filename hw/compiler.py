@@ -9,9 +9,11 @@ from ref.model import SHIFTS, Model
 
 from .config import EngineConfig
 from .descriptor import COORDINATE_BITS, pack_descriptor
-from .lowering import Step, lower
+from .lowering import lower
+from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
+from .step import Lowering, Step
 from .strips import layouts
 from .window_memory import PLACES_BITS, column_mask, row_places
 
@@ -26,18 +28,18 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     whichever takes fewest cycles. Raises `UserError` naming the layer or the memory that the engine
     is too small for, and by how much.
     """
-    steps = lower(model, config)
-    directions = [steps]
+    lowering = lower(model, config)
+    directions = [lowering]
     if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
-           for step in steps):
-        directions.append([step.transposed() for step in steps])
-    reasons = [next(filter(None, (window_refusal(step, config) for step in each)), None)
+           for step in lowering.steps):
+        directions.append(lowering.transposed())
+    reasons = [next(filter(None, (window_refusal(step, config) for step in each.steps)), None)
                for each in directions]
     if all(reasons):
         raise UserError(str(reasons[0]))
     candidates = [(layout, transposed) for transposed, each in enumerate(directions)
                   if not reasons[transposed] for layout in layouts(each, config, ROW_LIMIT)]
-    shapes = [[layer_shape(step, config) for step in layout] for layout, _ in candidates]
+    shapes = [[layer_shape(step, config) for step in layout.steps] for layout, _ in candidates]
     cycles = [[layer_cycles(shape, config, previous)
                for shape, previous in zip(each, [None, *each[:-1]], strict=True)]
               for each in shapes]
@@ -62,17 +64,17 @@ def window_refusal(step: Step, config: EngineConfig) -> str | None:
             "kernel or stride")
 
 
-def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list[int],
+def assemble(model: Model, config: EngineConfig, lowering: Lowering, cycles: list[int],
              transposed: bool) -> Program:
-    """Place tensors and padding words, write the tape."""
+    """Place maps and padding words, write the tape."""
+    steps = lowering.steps
     pads, pad_addresses = padding_words(steps, config)
-    placements = place_tensors(model, config, steps, len(pads), transposed)
+    placements = place_maps(model, config, lowering, len(pads), transposed)
     words: list[list[int]] = []
-    layers = []
     for index, step in enumerate(steps):
         check_extent(step)
-        source, target = placements[step.source], placements[step.target]
-        fields = descriptor_fields(step, config, source, target, pad_addresses[index],
+        sources, target = [placements[name] for name in step.sources], placements[step.target]
+        fields = descriptor_fields(step, config, sources, target, pad_addresses[index],
                                    last_layer=index == len(steps) - 1)
         try:
             words += pack_descriptor(fields, config.tape_bytes)
@@ -80,7 +82,12 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
             raise UserError(f"layer {step.name}: {field} = {fields[str(field)]} is more than the "
                             "engine can count; the layer is too large for it") from None
         words += group_words(step, config)
-        layers.append(ProgramLayer(step.name, target, step.macs, cycles[index]))
+    layers = []
+    for layer in model.layers:
+        own = [index for index, step in enumerate(steps) if step.name == layer.name]
+        layers.append(ProgramLayer(
+            layer.name, placements[layer.output], len(own), sum(steps[index].macs for index in own),
+            sum(cycles[index] for index in own)))
     excess = (len(words) - config.tape_depth) * config.tape_bytes
     if excess > 0:
         raise UserError(
@@ -92,8 +99,7 @@ def assemble(model: Model, config: EngineConfig, steps: list[Step], cycles: list
     return Program(config=config, tape=tape, pads=pads,
                    input=placements[model.input.tensor],
                    output=placements[model.layers[-1].output], layers=tuple(layers),
-                   activation_words=max(placement.address + placement.words
-                                        for placement in placements.values()))
+                   activation_words=memory_words(placements))
 
 
 def check_extent(step: Step) -> None:
@@ -130,67 +136,26 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
     return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, config.channels), addresses
 
 
-def place_tensors(model: Model, config: EngineConfig, steps: list[Step], first: int,
-                  transposed: bool) -> dict[str, Placement]:
-    """An address for every tensor, from word ``first`` on, none overlapping while both live.
-
-    First fit in order of creation: a tensor lives from its layer to its last reader.
-    """
-    strips = {step.source: step.strips for step in steps}
-    strips |= {step.target: 1 if step.gathers else step.strips for step in steps}
-    last_use = {model.input.tensor: 0}
-    for index, layer in enumerate(model.layers):
-        last_use[layer.output] = index + 1
-        for name in layer.inputs:
-            last_use[name] = index
-    live: dict[str, Placement] = {}
-    placements: dict[str, Placement] = {}
-
-    def place(name: str, born: int) -> None:
-        for dead in [other for other in live if last_use[other] < born]:
-            del live[dead]
-        tensor = model.tensors[name]
-        placement = Placement(name, first, tensor.shape, tensor.signed, config.channels,
-                              transposed, strips[name])
-        for other in sorted(live.values(), key=lambda other: other.address):
-            if placement.address + placement.words <= other.address:
-                break
-            placement = placement.at(max(placement.address, other.address + other.words))
-        live[name] = placements[name] = placement
-
-    place(model.input.tensor, 0)
-    for index, layer in enumerate(model.layers):
-        place(layer.output, index)
-    end = max(placement.address + placement.words for placement in placements.values())
-    if end > config.activation_depth:
-        raise UserError(
-            f"the feature maps need {end * config.channels} bytes and the board has "
-            f"{config.activation_depth * config.channels}: "
-            f"{(end - config.activation_depth) * config.channels} bytes too many; "
-            "use a smaller input or a larger board")
-    return placements
-
-
 def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     """The loop counts of a step.
 
     Tiles slide where one input group holds all that a tile needs, so that its rows can be kept.
     """
-    kernel_rows, kernel_columns = step.window.kernel
+    kernel_rows, kernel_columns = step.kernel
     stride_y = step.window.stride[0]
     inputs, (_, lines, columns) = step.shape[0], step.result
     word = config.channels // step.strips                    # channels of a pixel in a word
     result_word = config.channels if step.gathers else word
-    products = (1,) if step.depthwise else tuple(
+    products = (step.repeats,) if step.depthwise else tuple(
         min(word, inputs - start) for start in range(0, inputs, word))
     tiles = -(-columns // config.pixels)
     lanes = min(config.pixels, columns)
     places = row_places(kernel_columns)
     return LayerShape(
         patch_columns=(lanes - 1) * column_strides(step)[1] + kernel_columns,
-        kernel=step.window.kernel, products=products, tiles=tiles, lines=lines,
-        slides=(len(products) == 1 and kernel_rows <= places and stride_y <= kernel_rows
-                and not step.gathers),
+        kernel=step.kernel, products=products, tiles=tiles, lines=lines,
+        slides=(len(products) == len(step.sources) == 1 and kernel_rows <= places
+                and stride_y <= kernel_rows and not step.gathers),
         stride_rows=stride_y, row_places=places,
         pixel_last=columns - (tiles - 1) * config.pixels - 1,
         groups=-(-step.result[0] // result_word))
@@ -205,15 +170,18 @@ def column_strides(step: Step) -> tuple[int, int]:
     return (stride, 1) if step.window.kernel[1] == 1 else (1, stride)
 
 
-def descriptor_fields(step: Step, config: EngineConfig, source: Placement, target: Placement,
-                      pad_address: int, *, last_layer: bool) -> dict[str, int]:
+def descriptor_fields(step: Step, config: EngineConfig, sources: list[Placement],
+                      target: Placement, pad_address: int, *, last_layer: bool) -> dict[str, int]:
     """The descriptor of a step; `hw.descriptor.FIELDS` says what each field means."""
     shape = layer_shape(step, config)
     _, height, width = step.shape
     top, left, _, _ = step.window.pads
-    (kernel_rows, kernel_columns), (stride_y, stride_x) = step.window.kernel, step.window.stride
-    pixel = source.groups                                    # words per input pixel
-    pitch = 0 if step.gathers else width                     # all strips lie in the same words
+    (kernel_rows, kernel_columns), (stride_y, stride_x) = step.kernel, step.window.stride
+    pixel = sources[0].pitch                                 # words per input pixel
+    # Words from a row to the next, and within a patch: all strips lie in the same words, and a
+    # sum's second row is the other map's.
+    row_words = 0 if step.gathers else width * pixel
+    patch_row = row_words if len(sources) == 1 else sources[1].address - sources[0].address
     column_step, lane_stride = column_strides(step)
     columns_back = (shape.patch_columns - 1) * column_step
     tile = config.pixels * stride_x                          # columns per tile
@@ -236,9 +204,10 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
     def address(step: tuple[int, int]) -> int:
         """Address step from a patch's last word of its last group to another patch's first."""
         rows, columns = step
-        return ((rows - rows_back) * pitch + columns - columns_back) * pixel - input_groups_back
+        return (rows * row_words - rows_back * patch_row + (columns - columns_back) * pixel
+                - input_groups_back)
 
-    result_columns, result_pixel = step.result[2], target.groups
+    result_columns, result_pixel = step.result[2], target.pitch
     first_back = ((shape.lines - 1) * result_columns
                   + (shape.tiles - 1) * config.pixels) * result_pixel
     result_inner, result_outer = (
@@ -258,12 +227,13 @@ def descriptor_fields(step: Step, config: EngineConfig, source: Placement, targe
         "patch_column_last": shape.patch_columns - 1, "patch_row_last": rows_back,
         "column_mask": column_mask(kernel_columns), "row_places": shape.row_places,
         "lane_stride": lane_stride, "stride_rows": stride_y,
-        "input_address": source.address - (top * width + left) * pixel,
-        "pad_address": pad_address, "output_address": target.address,
-        "width": width, "height": height, "first_column": -left, "first_row": -top,
+        "input_address": sources[0].address - (top * width + left) * pixel,
+        "pad_address": pad_address, "output_address": target.address + step.group,
+        "width": width, "height": height + len(sources) - 1,
+        "first_column": -left, "first_row": -top,
         "address_column": column_step * pixel,
-        "address_row": (width - columns_back) * pixel,
-        "address_input_group": 1 - (rows_back * width + columns_back) * pixel,
+        "address_row": patch_row - columns_back * pixel,
+        "address_input_group": 1 - rows_back * patch_row - columns_back * pixel,
         "address_inner": address(inner_step), "address_outer": address(outer_step),
         "address_output_group": address(group_step) + int(step.depthwise),
         "column_column": column_step, "column_restart": -columns_back,
@@ -300,8 +270,9 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)
             continue
-        for first in range(0, weight.shape[1], word):
-            block = weight[:, first:first + word]             # (C, i, kh, kw)
+        together = weight.shape[1] if step.depthwise else word
+        for first in range(0, weight.shape[1], together):
+            block = weight[:, first:first + together]         # (C, i, kh, kw)
             for row in block.transpose(2, 3, 1, 0).reshape(-1, config.channels):
                 yield weight_word(row, config)
 

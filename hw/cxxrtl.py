@@ -60,12 +60,12 @@ class CompiledEngine:
                             "this is a defect in the engine or its program")
         count = self._library.engine_writes(self._handle)
         addresses = np.zeros(count, np.uint32)
-        layers = np.zeros(count, np.uint32)
+        steps = np.zeros(count, np.uint32)
         words = np.zeros((count, self.channels), np.uint8)
         ends = np.zeros(self._library.engine_layers(self._handle), np.uint64)
-        self._library.engine_trace(self._handle, _pointer(addresses), _pointer(layers),
+        self._library.engine_trace(self._handle, _pointer(addresses), _pointer(steps),
                                    _pointer(words), _pointer(ends))
-        return Trace(addresses, layers, words, ends, int(cycles))
+        return Trace(addresses, steps, words, ends, int(cycles))
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:

@@ -15,9 +15,10 @@ class MacArray(wiring.Component):
     weight word of C output channels; ``channel_last + 1`` channels of a window tagged ``partial``,
     all C of any other. Where words hold ``strips`` (`hw.strips`), lanes get the channels of their
     own strip or, where the layer gathers, all of them those of the strip that the tags name.
-    Depthwise layers use a whole window in one cycle: lane (p, c) has its own channel. With
-    ``maximum`` a lane keeps the largest product (weights are then equal and positive). One product
-    per lane and cycle; sums appear :attr:`latency` cycles after the last one is issued.
+    Depthwise layers use a whole window in every cycle, ``channel_last + 1`` times: lane (p, c) has
+    its own channel. With ``maximum`` a lane keeps the largest product (weights are then equal and
+    positive). One product per lane and cycle; sums appear :attr:`latency` cycles after the last one
+    is issued.
 
     Members
     -------
@@ -71,7 +72,7 @@ class MacArray(wiring.Component):
                            Mux(self.in_strips | self.gathers, strip_channels - 1,
                                self.channels - 1))
         m.d.comb += [
-            final.eq(self.depthwise | (channel == last_channel)),
+            final.eq(channel == last_channel),
             issue.eq(full & self.weights.valid & (self.may_finish | ~(final & tags.last))),
             self.weights.ready.eq(full & (self.may_finish | ~(final & tags.last))),
             self.finishing.eq(issue & final & tags.last),
@@ -79,6 +80,7 @@ class MacArray(wiring.Component):
         ]
         with m.If(issue):
             m.d.sync += [channel.eq(channel + 1), tags.first.eq(0)]
+        with m.If(issue & ~self.depthwise):
             m.d.sync += [operand[p].eq(operand[p].as_value() >> 8) for p in range(self.pixels)]
         with m.If(self.i.ready):
             m.d.sync += [operand.eq(self.i.payload.words), tags.eq(self.i.payload.tags),

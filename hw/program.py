@@ -17,7 +17,8 @@ class Placement:
     Pixels follow each other by rows, or by columns if ``transposed``. A word holds ``channels``
     bytes; a signed value v is stored as v + 128. With ``strips`` the lines (rows, or columns if
     transposed) are cut into that many strips, and a word holds ``channels / strips`` channels of
-    the same place in each of them, first strip first.
+    the same place in each of them, first strip first. A tensor may lie within a wider one, whose
+    pixels have words of other tensors, too.
     """
 
     tensor: str
@@ -27,6 +28,7 @@ class Placement:
     channels: int                        # bytes per word
     transposed: bool
     strips: int = 1
+    within: int = 0                      # words of a pixel of the tensor it lies within; 0: none
 
     def at(self, address: int) -> "Placement":
         """The same tensor at another address."""
@@ -34,16 +36,29 @@ class Placement:
 
     @property
     def groups(self) -> int:
-        """Words per pixel."""
+        """Words of a pixel."""
         return -(-self.shape[0] * self.strips // self.channels)
 
     @property
+    def pitch(self) -> int:
+        """Words from a pixel to the next."""
+        return self.within or self.groups
+
+    @property
+    def pixels(self) -> int:
+        """Places of a pixel in memory; with ``strips`` each is one of every strip."""
+        return self.shape[1] * self.shape[2] // self.strips
+
+    @property
     def words(self) -> int:
-        """Words of the whole tensor."""
-        return self.groups * self.shape[1] * self.shape[2] // self.strips
+        """Words from the tensor's first to its last."""
+        return (self.pixels - 1) * self.pitch + self.groups
 
     def pack(self, values: np.ndarray) -> np.ndarray:
-        """Integers (C, H, W) to memory words, uint8 [words, channels]; spare bytes are zero."""
+        """Integers (C, H, W) to memory words, uint8 [words, channels]; spare bytes are zero.
+
+        For tensors that are not within another one.
+        """
         order = (2, 1, 0) if self.transposed else (1, 2, 0)
         count, own = self.shape[0], self.channels // self.strips
         pixels = values.transpose(order).reshape(self.strips, -1, count)
@@ -56,7 +71,8 @@ class Placement:
         """Memory words, uint8 [words, channels], to integers (C, H, W) int64."""
         count, height, width = self.shape
         lines = (width, height) if self.transposed else (height, width)
-        by_word = words.reshape(-1, self.groups, self.strips, self.channels // self.strips)
+        own = np.arange(self.pixels)[:, None] * self.pitch + np.arange(self.groups)
+        by_word = words[own].reshape(-1, self.groups, self.strips, self.channels // self.strips)
         pixels = by_word.transpose(2, 0, 1, 3).reshape(*lines, -1)
         values = pixels[:, :, :count].astype(np.int64)
         order = (2, 1, 0) if self.transposed else (2, 0, 1)
@@ -65,10 +81,11 @@ class Placement:
 
 @dataclass(frozen=True)
 class ProgramLayer:
-    """One step of the engine, for reports and comparison."""
+    """One layer of the network, for reports and comparison: ``steps`` passes of the engine."""
 
     name: str
     output: Placement
+    steps: int
     macs: int                            # useful products
     predicted_cycles: int
 

@@ -71,6 +71,6 @@ class AmaranthEngine:
         words = b"".join(word.to_bytes(self.config.channels, "little") for _, _, word in writes)
         return Trace(
             addresses=np.array([address for address, _, _ in writes], np.uint32),
-            layers=np.array([layer for _, layer, _ in writes], np.uint32),
+            steps=np.array([step for _, step, _ in writes], np.uint32),
             words=np.frombuffer(words, np.uint8).reshape(-1, self.config.channels),
-            layer_ends=np.array(ends, np.uint64), cycles=cycles)
+            step_ends=np.array(ends, np.uint64), cycles=cycles)

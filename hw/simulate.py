@@ -61,8 +61,7 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
         expected = run_layers(model, sample)
         engine.load(0, program.input.address, program.input.pack(quantize_input(model, sample)[0]))
         trace = engine.run(2 * program.predicted_cycles + 10_000)
-        given = {layer.output.tensor: trace.tensor(number, layer.output)[None]
-                 for number, layer in enumerate(program.layers)}
+        given = {name: values[None] for name, values in trace.tensors(program.layers).items()}
         observe(given)
         for number, (name, values) in enumerate(given.items()):
             mismatches[number] += int((values != expected[name]).sum())
@@ -73,7 +72,7 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
                 save_reproducer(reproducer, model, first, expected, given, index)
     if trace is None:
         raise UserError("there is no sample to simulate; give --samples at least 1")
-    cycles = trace.cycles
+    cycles, layer_cycles = trace.cycles, trace.layer_cycles(program.layers)
     return {
         "samples": len(x), "mismatches": sum(mismatches), "first_mismatch": first and str(first),
         "cycles_per_inference": cycles, "macs": program.macs,
@@ -82,5 +81,5 @@ def simulate(model: Model, program: Program, x: np.ndarray, engine: Engine,
         "layers": [{"name": layer.name, "cycles": took, "predicted_cycles": layer.predicted_cycles,
                     "macs": layer.macs, "mismatches": wrong}
                    for layer, took, wrong
-                   in zip(program.layers, trace.layer_cycles(), mismatches, strict=True)],
+                   in zip(program.layers, layer_cycles, mismatches, strict=True)],
     }

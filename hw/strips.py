@@ -15,42 +15,58 @@ from dataclasses import replace
 
 from .config import EngineConfig
 from .descriptor import COORDINATE_BITS
-from .lowering import Step
+from .step import Lowering, Step
 
 
-def layouts(steps: list[Step], config: EngineConfig, row_limit: int) -> list[list[Step]]:
+def layouts(lowering: Lowering, config: EngineConfig, row_limit: int) -> list[Lowering]:
     """The steps on whole maps, and with the first of them in strips in every way that is possible.
 
     Pointwise steps are on rows of at most ``row_limit`` pixels, as long as possible, so that tiles
     of pixels are full.
     """
+    steps = lowering.steps
     ways = [steps]
     first: list[Step] = []
-    for index, step in enumerate(steps if config.strips > 1 else []):
-        gathered = gather(step, config.strips, row_limit)
-        if gathered is not None:
-            ways.append([*first, gathered, *steps[index + 1:]])
-        part = split(step, config.strips)
+    cut = {*steps[0].sources}                                # maps in strips
+    for index in range(len(steps) + 1) if config.strips > 1 else ():
+        rest = [gather(step, config.strips, row_limit) if cut & {*step.sources} else step
+                for step in steps[index:]]
+        way = first + [step for step in rest if step is not None]
+        if len(way) == len(steps) and in_one_form(Lowering(way, lowering.maps)):
+            ways.append(way)
+        part = split(steps[index], config.strips) if index < len(steps) else None
         if part is None:
             break
         first.append(part)
-    else:
-        if first:
-            ways.append(first)
-    return [[step.flattened(row_limit) for step in way] for way in ways]
+        cut |= {*part.sources, part.target}
+    return [replace(lowering, steps=[step.flattened(row_limit) for step in way]) for way in ways]
+
+
+def in_one_form(lowering: Lowering) -> bool:
+    """Whether every map is written and read in strips or not, and joined ones are not."""
+    forms: dict[str, set[int]] = {}
+    for step in lowering.steps:
+        for name in step.sources:
+            forms.setdefault(name, set()).add(step.strips)
+        forms.setdefault(step.target, set()).add(1 if step.gathers else step.strips)
+    for name, one in lowering.maps.items():
+        if one.within is not None:
+            forms.setdefault(name, set()).add(1)
+            forms.setdefault(one.within, set()).add(1)
+    return all(len(form) == 1 for form in forms.values())
 
 
 def split(step: Step, strips: int) -> Step | None:
     """The step on one of ``strips`` strips of its map, all of them at once; None: not possible.
 
-    Rows must divide evenly, windows must not reach beyond the neighbouring strips, and padding must
-    be one byte for all channels.
+    Rows must divide evenly, windows must not reach beyond the neighbouring strips, padding must be
+    one byte for all channels, and results must begin with the first word of a pixel.
     """
     _, height, width = step.shape
     outputs, lines, columns = step.result
     top, _, _, _ = step.window.pads
     (kernel_rows, _), (down, _) = step.window.kernel, step.window.stride
-    if lines % strips or height != lines * down:
+    if lines % strips or height != lines * down or step.group:
         return None
     rows = height // strips
     if (top > rows or (lines // strips - 1) * down + kernel_rows - top > 2 * rows

@@ -10,7 +10,7 @@ from ref.model import GUARD_BITS, MULTIPLIER_BITS, SHIFTS
 
 #: Largest multiplier; odd, as every multiplier of a requantizer is.
 LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
-#: Largest factor that the multipliers of a sum have in common; behind the guard bits it has 16 bits.
+#: Largest factor that the multipliers of a sum have in common; 16 bits with the guard bits.
 LARGEST_SUM_FACTOR = ((1 << 16) - 1) >> GUARD_BITS
 #: Largest ratio a requantizer can express.
 LARGEST_RATIO = LARGEST_MULTIPLIER / (1 << min(SHIFTS))

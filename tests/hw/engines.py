@@ -9,12 +9,26 @@ from hw.compiler import compile_program
 from hw.config import EngineConfig
 from hw.cxxrtl import CompiledEngine, compiled_engine
 from hw.descriptor import FIELDS, pack_descriptor
+from hw.joins import LARGEST_FACTOR, MOST_REPEATS
 from hw.program import Program
-from ref import Conv2d, MaxPool2d, Model, accumulator_proof, input_bounds, layer_bounds
+from ref import (
+    Add,
+    AveragePool2d,
+    Conv2d,
+    Model,
+    accumulator_proof,
+    check_model,
+    input_bounds,
+    layer_bounds,
+)
 from ref.bounds import layer_operands
 from ref.errors import UserError
 
 from ..ref.random_models import random_model, random_samples
+
+#: Kinds of layers that the engine runs.
+ENGINE_KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average", "ausn", "add",
+                "concat", "squares")
 
 #: Compiled once each and cached: odd and single pixels, every way to divide the requantizers.
 CONFIGS = {
@@ -46,18 +60,25 @@ def packed_layer(**fields: int) -> int:
 
 
 def runnable(model: Model, config: EngineConfig) -> Model:
-    """``model`` within the engine's limits: small weights, one lower bound, one padding value.
+    """``model`` within the engine's limits: small weights, linear results of one lower bound a
+    layer, one padding value a map, multipliers of sums that weights times a factor can be.
 
     Proofs are made again, since other clipping gives other bounds.
     """
-    bounds = input_bounds(model.input, model.input_tensor)
+    bounds = {model.input.tensor: input_bounds(model.input, model.input_tensor)}
     layers = []
     for layer in model.layers:
-        if not isinstance(layer, MaxPool2d):
-            rule, lowest = layer.requantization, model.tensors[layer.output].lo
-            lo = int(rule.lo.max())
-            lo = lo if lo <= rule.hi.min() else lowest
-            layer = replace(layer, requantization=replace(rule, lo=np.full_like(rule.lo, lo)))
+        operands = [bounds[name] for name in layer.inputs]
+        lowest = model.tensors[layer.output].lo
+        if isinstance(layer, Add):
+            most = config.largest_weight * (1, 3, MOST_REPEATS)[len(layer.lo) % 3]
+            factor = np.minimum(-(-layer.multiplier.max(axis=0) // most), LARGEST_FACTOR)
+            weight = np.clip(layer.multiplier // factor, 1, most)
+            layer = replace(layer, multiplier=weight * factor, **one_lower_bound(layer, lowest))
+        elif isinstance(layer, Conv2d | AveragePool2d):
+            rule = layer.requantization
+            rule = replace(rule, **one_lower_bound(rule, lowest))
+            layer = replace(layer, requantization=rule)
             if isinstance(layer, Conv2d):
                 if layer.weight_code is None:
                     largest = config.largest_weight
@@ -65,25 +86,36 @@ def runnable(model: Model, config: EngineConfig) -> Model:
                 if len(layer.pad_value) > config.channels:
                     layer = replace(layer, pad_value=np.full_like(layer.pad_value,
                                                                   layer.pad_value[0]))
-            weight, bias, pad_value, groups = layer_operands(layer, len(bounds[0]))
-            layer = replace(layer, proof=accumulator_proof(weight, bias, *bounds, pad_value,
-                                                           groups))
+            (lo, hi), = operands
+            weight, bias, pad_value, groups = layer_operands(layer, len(lo))
+            layer = replace(layer, proof=accumulator_proof(weight, bias, lo, hi, pad_value, groups))
         layers.append(layer)
-        bounds = layer_bounds(layer, bounds)
-    return replace(model, layers=tuple(layers))
+        bounds[layer.output] = layer_bounds(layer, *operands)
+    made = replace(model, layers=tuple(layers))
+    check_model(made)
+    return made
+
+
+def one_lower_bound(rule, lowest: int) -> dict:
+    """Changes to a requantization or a sum: the engine has one lower bound a layer, and no code."""
+    lo = int(rule.lo.max())
+    lo = lo if lo <= rule.hi.min() else lowest
+    return {"lo": np.full_like(rule.lo, lo), "code": None}
 
 
 def random_program(seed: int, config: EngineConfig, samples: int = 2, **options
                    ) -> tuple[Model, Program, np.ndarray]:
     """A random model that ``config`` can run, its program and samples for it.
 
-    A model that needs wider accumulators or deeper memories is passed over for the next one.
+    A model that needs wider accumulators or weights or deeper memories is passed over for the next
+    one.
     """
     rng = np.random.default_rng([seed, config.channels, config.pixels])
     while True:
-        model = runnable(random_model(rng, **options), config)
+        model = runnable(random_model(rng, **{"kinds": ENGINE_KINDS} | options), config)
         x = random_samples(rng, model, samples)
         try:
             return model, compile_program(model, config), x
         except UserError as error:
-            assert "accumulator" in str(error) or "bytes too many" in str(error), error
+            assert any(words in str(error) for words in (
+                "accumulator", "bytes too many", "linear preset")), error

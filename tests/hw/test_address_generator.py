@@ -8,8 +8,8 @@ import pytest
 from hw.address_generator import AddressGenerator
 from hw.compiler import descriptor_fields, layer_shape
 from hw.config import EngineConfig
-from hw.lowering import Step
 from hw.program import Placement
+from hw.step import Step
 from ref.model import Window
 
 from .engines import packed_layer
@@ -22,7 +22,7 @@ def make_step(shape, outputs, window, depthwise):
     """A step of a geometry; what it computes does not matter here."""
     inputs, height, width = shape
     zeros = np.zeros(outputs, np.int64)
-    return Step(name="step", source="source", target="target", shape=shape,
+    return Step(name="step", sources=("source",), target="target", shape=shape,
                 result=(outputs, *window.output_size(height, width)), window=window,
                 weight=np.ones((outputs, 1 if depthwise else inputs, *window.kernel), np.int64),
                 depthwise=depthwise, maximum=False, hold=False, pad=np.zeros(inputs, np.int64),
@@ -77,7 +77,7 @@ def check_walk(cases, pixels, stall):
             at = Placement("source", source, step.shape, False, CHANNELS, False)
             to = Placement("target", 0, step.result, False, CHANNELS, False)
             ctx.set(dut.layer.as_value(), packed_layer(
-                **descriptor_fields(step, config, at, to, pad, last_layer=False)))
+                **descriptor_fields(step, config, [at], to, pad, last_layer=False)))
             ctx.set(dut.begin, 1)
             await ctx.tick()
             ctx.set(dut.begin, 0)

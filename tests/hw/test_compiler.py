@@ -6,14 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from hw.compiler import (
-    ROW_LIMIT,
-    compile_program,
-    group_words,
-    layer_shape,
-    padding_words,
-    place_tensors,
-)
+from hw.compiler import ROW_LIMIT, compile_program, group_words, layer_shape
 from hw.config import EngineConfig
 from hw.lowering import lower
 from hw.program import Placement
@@ -22,7 +15,7 @@ from ref import Conv2d, Input, Model, Requantization, Tensor, Window, accumulato
 from ref.errors import UserError
 
 from ..ref.random_models import random_model
-from .engines import CONFIGS, random_program, runnable
+from .engines import CONFIGS, runnable
 
 CONFIG = CONFIGS["c4p3"]
 
@@ -132,33 +125,12 @@ def test_kernel_larger_than_its_counters():
         "the engine can hold 256 of each; use a smaller kernel or stride")
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_placements(seed):
-    """A layer never writes where something lives that is read now or later, or padding."""
-    model, program, _ = random_program(seed, CONFIG, layers=4)
-    pads, _ = padding_words(lower(model, CONFIG), CONFIG)
-    places = place_tensors(model, CONFIG, lower(model, CONFIG), len(pads), program.input.transposed)
-    assert program.input == places["input"]
-    used = {name: range(place.address, place.address + place.words)
-            for name, place in places.items()}
-    readers = {name: max((k for k, layer in enumerate(model.layers) if name in layer.inputs),
-                         default=-1) for name in places}
-    made = {model.input.tensor: -1} | {layer.output: k for k, layer in enumerate(model.layers)}
-    for k, (layer, compiled) in enumerate(zip(model.layers, program.layers, strict=True)):
-        written = used[layer.output]
-        assert compiled.output == places[layer.output]
-        assert written.start >= len(pads) and written.stop <= program.activation_words
-        for name, words in used.items():
-            if name != layer.output and made[name] < k <= readers[name]:
-                assert written.stop <= words.start or words.stop <= written.start, (layer, name)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_quicker_layout_is_chosen(seed):
     rng = np.random.default_rng(seed)
     model = runnable(random_model(rng, kinds=("depthwise", "dense"), layers=2), CONFIG)
     program = compile_program(model, CONFIG)
-    steps = lower(model, CONFIG)
+    steps = lower(model, CONFIG).steps
     totals = []
     for candidate in (steps, [step.transposed() for step in steps]):
         shapes = [layer_shape(step.flattened(ROW_LIMIT), CONFIG) for step in candidate]
@@ -194,7 +166,7 @@ def test_tape_of_a_dense_layer():
                           activation_depth=512, single_port=False)
     model = convolution((3, 4, 4), 3, Window((2, 3), (1, 2)), signed=True)
     weight = model.layers[0].weight.astype(int)
-    words = list(group_words(lower(model, config)[0], config))
+    words = list(group_words(lower(model, config).steps[0], config))
     per_group = config.constant_words + weight[0].size
     assert len(words) == 2 * per_group
     for group in range(2):
@@ -222,7 +194,7 @@ def test_weights_of_four_bits_share_bytes():
     narrow = replace(wide, weight_bits=4)
     model = convolution((3, 4, 4), 6, Window((2, 3)))
     model = with_layer(model, weight=model.layers[0].weight.clip(-7, 7))
-    words, halves = (list(group_words(lower(model, config)[0], config))
+    words, halves = (list(group_words(lower(model, config).steps[0], config))
                      for config in (wide, narrow))
     size = model.layers[0].weight[0].size
     for group in range(2):

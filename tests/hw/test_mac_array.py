@@ -35,7 +35,7 @@ def make_tiles(rng, pixels, channels, largest, mode, channel_last, count):
                     "group_last": number >> 1 & 1, "layer_last": number >> 2 & 1}
             windows.append({"words": words, "tags": tags})
             used = channel_last + 1 if tags["partial"] else channels
-            for channel in range(used if mode == "broadcast" else 1):
+            for channel in range(used):
                 weight = [2 if mode == "maximum" else corner(rng, -largest, largest)
                           for _ in range(channels)]
                 weights.append(weight)

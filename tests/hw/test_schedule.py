@@ -79,7 +79,7 @@ def layer_ends(program: Program, x: np.ndarray, engine) -> list[int]:
     engine.load(1, 0, program.tape)
     engine.load(0, 0, program.pads)
     engine.load(0, program.input.address, x)
-    return engine.run(1 << 22).layer_cycles()
+    return engine.run(1 << 22).layer_cycles(program.layers)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from hw.compiler import ROW_LIMIT, assemble, layer_shape
-from hw.lowering import Step, lower
+from hw.lowering import lower
 from hw.program import Placement
 from hw.schedule import layer_cycles
 from hw.simulate import simulate
+from hw.step import Step
 from hw.strips import gather, layouts, split
 from ref.model import Window
 
@@ -17,7 +18,8 @@ from .test_address_generator import make_step
 
 NAME = "c8p3w4"
 CONFIG = CONFIGS[NAME]
-KINDS = ("dense", "depthwise", "pointwise", "pointwise", "maximum", "average")
+KINDS = ("dense", "depthwise", "pointwise", "pointwise", "maximum", "average", "add", "add",
+         "concat")
 
 
 def even_window(rng, kind, shape):
@@ -40,13 +42,13 @@ def programs(monkeypatch, seed):
     while True:
         model, _, x = random_program(seed, CONFIG, samples=1, kinds=KINDS, layers=4, size=24,
                                      channels=9)
-        steps = lower(model, CONFIG)
+        lowering = lower(model, CONFIG)
         ways = [(way, transposed) for transposed in (False, True)
-                for way in layouts([step.transposed() for step in steps] if transposed else steps,
-                                   CONFIG, ROW_LIMIT)]
+                for way in layouts(lowering.transposed() if transposed else lowering, CONFIG,
+                                   ROW_LIMIT)]
         if len(ways) > 5:
             for way, transposed in ways:
-                shapes = [layer_shape(step, CONFIG) for step in way]
+                shapes = [layer_shape(step, CONFIG) for step in way.steps]
                 cycles = [layer_cycles(shape, CONFIG, previous) for shape, previous
                           in zip(shapes, [None, *shapes[:-1]], strict=True)]
                 yield model, assemble(model, CONFIG, way, cycles, transposed), x

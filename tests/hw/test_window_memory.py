@@ -69,7 +69,7 @@ def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None)
     for step in steps:
         at = Placement("source", source, step.shape, False, CHANNELS, False)
         to = Placement("target", 0, step.result, False, CHANNELS, False)
-        fields = descriptor_fields(step, config, at, to, pad, last_layer=False)
+        fields = descriptor_fields(step, config, [at], to, pad, last_layer=False)
         if limit is not None:
             fields["row_places"] = max(limit, step.window.kernel[0] if fields["slides"] else 1)
         requests.append((packed_layer(**fields), list(walk(step, config, source, pad))))
@@ -169,7 +169,7 @@ def test_the_address_generator_feeds_it():
 
     async def check(ctx):
         ctx.set(dut.layer.as_value(), packed_layer(
-            **descriptor_fields(step, config, at, to, 3, last_layer=False)))
+            **descriptor_fields(step, config, [at], to, 3, last_layer=False)))
         ctx.set(dut.begin, 1)
         await ctx.tick()
         ctx.set(dut.begin, 0)

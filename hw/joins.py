@@ -1,0 +1,133 @@
+"""Layers that add maps or put their channels together, as steps of the engine."""
+
+from math import gcd
+
+import numpy as np
+
+from ref.bounds import signed_bits
+from ref.errors import UserError
+from ref.model import BLOCK, GUARD_BITS, SHIFTS, Add, Concat, Model, SpaceToDepth, Window
+
+from .config import EngineConfig
+from .program import STORED_OFFSET
+from .step import Map, Step, unchanged
+
+#: Most products that the array makes of one word of a depthwise step.
+MOST_REPEATS = 32
+#: Largest multiplier of a requantizer, behind the guard bits that a sum's operands get in `ref`.
+LARGEST_FACTOR = ((1 << 16) - 1) >> GUARD_BITS
+
+
+def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
+    """The sum of two maps: a depthwise step whose patch has a word of either.
+
+    Its multipliers are weights times a common factor per channel, which the requantizer multiplies
+    by; weights above the largest are spread over several products. Raises `UserError` when
+    these are more than the array makes, or the sums too wide.
+    """
+    sources, target = [model.tensors[name] for name in layer.inputs], model.tensors[layer.output]
+    factor = np.array([common_factor(int(one), int(other)) for one, other in layer.multiplier.T])
+    weight = layer.multiplier // factor                                     # (2, C)
+    repeats = -(-int(weight.max()) // config.largest_weight)
+    if repeats > MOST_REPEATS:
+        raise UserError(f"layer {layer.name}: a multiplier of its sum takes {repeats} products and "
+                        f"the engine makes {MOST_REPEATS}; quantize the network again")
+    reach = [sum(weight * np.array([[getattr(source, end)] for source in sources]))
+             for end in ("lo", "hi")]
+    bits = signed_bits(int(reach[0].min()), int(reach[1].max()))
+    if bits > config.accumulator_bits:
+        raise UserError(f"layer {layer.name} needs an accumulator of {bits} bits and the engine "
+                        f"has {config.accumulator_bits}; quantize the network again")
+    products = (weight[..., None] + np.arange(repeats)) // repeats          # (2, C, repeats)
+    offsets = np.array([[STORED_OFFSET if source.signed else 0] for source in sources])
+    stored = STORED_OFFSET if target.signed else 0
+    channels = target.shape[0]
+    return Step(
+        name=layer.name, sources=layer.inputs, target=layer.output,
+        shape=target.shape, result=target.shape, window=Window((1, 1)),
+        weight=products.transpose(1, 0, 2).reshape(channels, -1, 1, 1), depthwise=True,
+        maximum=False, hold=False, pad=np.zeros(channels, np.int64),
+        bias=-(offsets * weight).sum(axis=0), multiplier=factor << GUARD_BITS, shift=layer.shift,
+        lo=int(layer.lo[0]) + stored, hi=layer.hi + stored, signed_output=target.signed, macs=0)
+
+
+def common_factor(one: int, other: int) -> int:
+    """The largest divisor of both that is at most `LARGEST_FACTOR`."""
+    common = gcd(one, other)
+    return common // next(divisor for divisor in range(-(-common // LARGEST_FACTOR), common + 1)
+                          if common % divisor == 0)
+
+
+def pieces(layer: Concat | SpaceToDepth) -> list[tuple[str, Window]]:
+    """What lies side by side in the result, in order: a map, and which of its pixels."""
+    if isinstance(layer, Concat):
+        return [(name, Window((1, 1))) for name in layer.inputs]
+    return [(layer.inputs[0], Window((1, 1), (BLOCK, BLOCK), (-dy, -dx, 0, 0)))
+            for dy in range(BLOCK) for dx in range(BLOCK)]
+
+
+def places(layer: Concat | SpaceToDepth, model: Model, word: int) -> tuple[str, list[int]]:
+    """The map in which every piece begins a word, and the number of that word in a pixel.
+
+    It is the result itself unless a piece before the last leaves part of its last word free.
+    """
+    channels = [model.tensors[source].shape[0] for source, _ in pieces(layer)]
+    firsts = np.cumsum([0, *(-(-count // word) for count in channels[:-1])]).tolist()
+    full = all(count % word == 0 for count in channels[:-1])
+    return (layer.output if full else f"{layer.output} by words"), firsts
+
+
+def maps_of(model: Model, word: int) -> dict[str, Map]:
+    """Every map that needs memory; ``word`` is the number of channels in a word of it.
+
+    What a concatenation reads is made where it wants it, so that nothing need be moved: unless it
+    is the network's input, has such a place already, or is part of a sum, whose maps are alike.
+    """
+    maps = {name: Map(tensor.shape, tensor.signed) for name, tensor in model.tensors.items()}
+    fixed = {model.input.tensor} | {name for layer in model.layers if isinstance(layer, Add)
+                                    for name in layer.inputs}
+    for layer in model.layers:
+        if not isinstance(layer, Concat | SpaceToDepth):
+            continue
+        joined, firsts = places(layer, model, word)
+        result = model.tensors[layer.output]
+        if joined != layer.output:
+            last = model.tensors[pieces(layer)[-1][0]].shape[0]
+            maps[joined] = Map((firsts[-1] * word + last, *result.shape[1:]), result.signed)
+        for name, group in zip(layer.inputs, firsts, strict=False):
+            if isinstance(layer, Concat) and name not in fixed:
+                maps[name] = Map(maps[name].shape, maps[name].signed, joined, group)
+                fixed.add(name)
+    return maps
+
+
+def move_steps(layer: Concat | SpaceToDepth, model: Model, maps: dict[str, Map], word: int
+               ) -> list[Step]:
+    """Copies of the pieces that do not lie in their place yet, each to the beginning of a word.
+
+    Where that is not where the result has them, a pointwise step then picks its channels.
+    """
+    joined, firsts = places(layer, model, word)
+    steps, lanes = [], []
+    for (name, window), first in zip(pieces(layer), firsts, strict=True):
+        source = model.tensors[name]
+        lanes += [first * word + channel for channel in range(source.shape[0])]
+        if (maps[name].within, maps[name].group) != (joined, first):
+            steps.append(unchanged(layer.name, source, joined, window, group=first))
+    if joined != layer.output:
+        steps.append(pick(layer, joined, maps[joined], maps[layer.output], np.array(lanes)))
+    return steps
+
+
+def pick(layer: Concat | SpaceToDepth, source: str, given: Map, made: Map, lanes: np.ndarray
+         ) -> Step:
+    """A pointwise step that makes channel c of ``made`` of channel ``lanes[c]`` of ``given``."""
+    channels, outputs = given.shape[0], made.shape[0]
+    weight = np.zeros((outputs, channels, 1, 1), np.int64)
+    weight[np.arange(outputs), lanes] = 2
+    return Step(
+        name=layer.name, sources=(source,), target=layer.output, shape=given.shape,
+        result=made.shape, window=Window((1, 1)), weight=weight, depthwise=False, maximum=False,
+        hold=False, pad=np.zeros(channels, np.int64), bias=np.zeros(outputs, np.int64),
+        multiplier=np.full(outputs, 1 << 15), shift=SHIFTS[0], lo=0, hi=np.full(outputs, 255),
+        signed_output=False, macs=0)
