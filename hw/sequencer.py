@@ -13,8 +13,8 @@ class Sequencer(wiring.Component):
 
     ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each
     layer: ``fetch``, the descriptor's words from ``words``, one cycle of ``begin``, and then
-    ``layer_done`` is awaited. A layer in which nothing is written for :attr:`patience` cycles ends
-    the program with ``error``.
+    ``layer_done`` is awaited. When for :attr:`patience` cycles no result is written and no word
+    of a descriptor comes, the program ends with ``error``.
 
     Members
     -------
@@ -53,8 +53,14 @@ class Sequencer(wiring.Component):
 
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1), waiting.eq(waiting + 1)]
-        with m.If(self.progress | self.begin):
+        word_taken = self.words.valid & self.words.ready
+        with m.If(self.progress | self.layer_done | self.begin | word_taken):
             m.d.sync += waiting.eq(0)
+
+        def give_up_when_hung() -> None:
+            with m.Elif(waiting == self.patience - 1):
+                m.d.sync += self.error.eq(1)
+                m.next = "IDLE"
 
         with m.FSM() as machine:
             m.d.comb += self.busy.eq(~machine.ongoing("IDLE"))
@@ -76,6 +82,7 @@ class Sequencer(wiring.Component):
                     with m.If(count == words - 1):
                         m.d.sync += count.eq(0)
                         m.next = "BEGIN"
+                give_up_when_hung()
             with m.State("BEGIN"):
                 m.d.comb += self.begin.eq(1)
                 m.next = "RUN"
@@ -84,7 +91,5 @@ class Sequencer(wiring.Component):
                     m.next = "FETCH"
                     with m.If(self.layer.last_layer):
                         m.next = "IDLE"
-                with m.Elif(waiting == self.patience - 1):
-                    m.d.sync += self.error.eq(1)
-                    m.next = "IDLE"
+                give_up_when_hung()
         return m

@@ -1,0 +1,230 @@
+"""Proofs for every input at every time: a circuit, what may be assumed of its inputs, what holds.
+
+A `Bench` is an Amaranth module around a component. Its free inputs may take any value in any cycle,
+the reset included. Amaranth writes it as RTLIL, Yosys turns that into an and-inverter graph, and
+the model checker in Yosys' own copy of ABC decides: by property directed reachability, which finds
+the inductive invariant by itself (A. R. Bradley, "SAT-based model checking without unrolling",
+VMCAI 2011; N. Een, A. Mishchenko, R. Brayton, "Efficient implementation of property directed
+reachability", FMCAD 2011), or for a pipeline by unrolling it.
+"""
+
+import inspect
+import re
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from amaranth.back import rtlil
+from amaranth.hdl import (
+    Array,
+    Assert,
+    Assume,
+    ClockDomain,
+    Const,
+    Elaboratable,
+    Fragment,
+    Module,
+    Mux,
+    ShapeLike,
+    Signal,
+    Value,
+    ValueLike,
+)
+from amaranth.lib import memory
+
+from hw.cxxrtl import run_step
+from hw.tools import find_tool
+
+#: From Amaranth's RTLIL to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys
+#: to read back; it gets that of a module of one gate, since only the verdict matters.
+YOSYS_SCRIPT = """
+read_rtlil top.il
+read_verilog -sv cells.v
+prep -top top -flatten
+{forget}
+chformal -lower
+async2sync
+formalff -clk2ff
+dffunmap
+memory_map
+opt -full
+techmap
+opt -full
+aigmap
+opt_clean
+write_aiger -zinit -symbols top.aig
+design -reset
+read_verilog gate.v
+prep
+simplemap
+abc -script abc.txt -g AND
+"""
+ABC_SCRIPT = """
+write_blif gate.blif
+read_aiger top.aig
+fold
+strash
+{tactic}
+write_status status.txt
+write_cex -n -f trace.txt
+read_blif gate.blif
+strash
+map
+"""
+GATE = "module gate(input a, b, output y); assign y = a & b; endmodule"
+
+
+class Refuted(AssertionError):
+    """A check fails; the message is the trace that leads there."""
+
+
+@dataclass
+class Ram:
+    """A memory inside the component: for lemmas about what it holds."""
+
+    rows: Array
+    write: memory.WritePort
+    read: memory.ReadPort
+
+
+class FormalPlatform:
+    """Makes memories whose collision is undefined return anything at all after one.
+
+    ``family`` selects a device's primitives where a component asks for them.
+    """
+
+    def __init__(self, bench: "Bench", family: str | None = None) -> None:
+        self.bench = bench
+        self.family = family
+
+    def get_memory(self, ram: memory.Memory) -> Elaboratable:
+        """Amaranth's hook: how ``ram`` is built."""
+        if ram.attrs.get("collision") != "undefined":
+            return ram.elaborate(None)
+        m = Module()
+        (write,), (read,) = ram.write_ports, ram.read_ports
+        rows = Array(Signal(ram.shape, name=f"row{k}", reset_less=True) for k in range(ram.depth))
+        data = Value.cast(read.data)
+        anything = self.bench.free(len(data), "after_collision")
+        self.bench.memories.append(Ram(rows, write, read))
+        with m.If(write.en):
+            m.d.sync += rows[write.addr].eq(write.data)
+        with m.If(read.en):
+            collision = write.en & (write.addr == read.addr)
+            m.d.sync += data.eq(Mux(collision, anything, Value.cast(rows[read.addr])))
+        return m
+
+
+class Bench:
+    """A module to put a component into, with free inputs, assumptions and checks.
+
+    ``family`` selects primitives, whose models in Verilog are ``cells``.
+    """
+
+    def __init__(self, family: str | None = None, cells: str = "") -> None:
+        self.m = Module()
+        self.cells = cells
+        self.ports: list[Signal] = []
+        self.checks: list[ValueLike] = []
+        self.memories: list[Ram] = []
+        self.platform = FormalPlatform(self, family)
+
+    def add(self, dut: Elaboratable) -> None:
+        """Put in the component to be proved; `memories` are then those inside it."""
+        self.m.submodules.dut = Fragment.get(dut, self.platform)
+
+    def free(self, shape: ShapeLike, name: str) -> Signal:
+        """An input: any value in any cycle."""
+        value = Signal(shape, name=f"{name}{len(self.ports)}")
+        self.ports.append(Value.cast(value))
+        return value
+
+    def constant(self, shape: ShapeLike, name: str) -> Signal:
+        """Any value, the same in all cycles between two resets."""
+        first, held = Signal(init=1), Signal(shape, name=f"{name}_held")
+        value = Signal(shape, name=name)
+        self.m.d.comb += value.eq(Mux(first, self.free(shape, name), held))
+        self.m.d.sync += [first.eq(0), held.eq(value)]
+        return value
+
+    def assume(self, condition: ValueLike) -> None:
+        """Only runs on which ``condition`` holds in every cycle are looked at."""
+        self.m.d.comb += Assume(condition)
+
+    def check(self, condition: ValueLike) -> None:
+        """``condition`` has to hold in every cycle."""
+        self.checks.append(condition)
+
+    def before(self, value: ValueLike, cycles: int = 1) -> Signal:
+        """``value`` as it was ``cycles`` cycles ago; 0 before that, and since a reset."""
+        for _ in range(cycles):
+            later = Signal.like(value, name="before")
+            self.m.d.sync += later.eq(value)
+            value = later
+        return value
+
+    def prove(self) -> None:
+        """Every check holds in every cycle from reset on; else raise `Refuted` with a trace."""
+        self.m.d.comb += [Assert(condition) for condition in self.checks]
+        self._decide("", "pdr")
+
+    def prove_pipeline(self, depth: int) -> None:
+        """Every check holds in cycle ``depth``, whatever registers inside ``dut`` hold in cycle 0.
+
+        Without reset. That is a proof for all time, since cycle 0 may be any cycle; it succeeds
+        where results depend on the last ``depth`` cycles alone. The circuit is unrolled, so that
+        whatever it and its specification compute alike merges, even multipliers.
+        """
+        self.m.d.comb += [Assert(~self.before(Const(1), depth) | condition)
+                          for condition in self.checks]
+        self.m.domains.sync = domain = ClockDomain(reset_less=True)
+        self.ports.append(domain.clk)       # Amaranth adds this port only to its own domain
+        self._decide("setattr -unset init w:dut.*", f"frames -F {depth + 1} -i\niprove\npdr")
+
+    def _decide(self, forget: str, tactic: str) -> None:
+        fragment = Fragment.get(self.m, self.platform)      # memories add ports
+        sources = {
+            "top.il": rtlil.convert(fragment, ports=self.ports, emit_src=False),
+            "cells.v": self.cells,
+            "gate.v": GATE,
+            "abc.txt": ABC_SCRIPT.format(tactic=tactic),
+            "script.ys": YOSYS_SCRIPT.format(forget=forget),
+        }
+        with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
+            for name, text in sources.items():
+                (Path(folder) / name).write_text(text)
+            run_step([*find_tool("yosys").command, "-q", "script.ys"], folder)
+            ands = int((Path(folder) / "top.aig").read_bytes().split(b" ", 6)[5])
+            if not ands:
+                raise RuntimeError("nothing is left to prove: is the clock connected?")
+            verdict = (Path(folder) / "status.txt").read_text().split()[0]
+            if verdict == "snl_SAT":
+                raise Refuted(waveforms((Path(folder) / "trace.txt").read_text()))
+        if verdict != "snl_UNSAT":
+            raise RuntimeError(f"the model checker did not decide: {verdict}")
+
+
+def waveforms(trace: str) -> str:
+    """A counterexample as a table: each signal's value in each cycle."""
+    values: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for name, bit, cycle, value in re.findall(r"(\S+?)(?:\[(\d+)\])?@(\d+)=([01])", trace):
+        values[name][int(cycle)] |= int(value) << int(bit or 0)
+    return "a check fails in the last cycle of:\n" + "\n".join(
+        f"{name:30}" + " ".join(f"{value:3x}" for _, value in sorted(cycles.items()))
+        for name, cycles in sorted(values.items()) if any(cycles.values()))
+
+
+def broken(module: ModuleType, right: str, wrong: str) -> ModuleType:
+    """A copy of ``module`` in whose source ``right``, which occurs once, is replaced by ``wrong``.
+
+    A proof of such a copy has to fail.
+    """
+    source = inspect.getsource(module)
+    assert source.count(right) == 1, f"{module.__name__} has {source.count(right)} times: {right}"
+    copy = ModuleType(module.__name__)
+    copy.__dict__.update(__package__=module.__package__, __file__=module.__file__)
+    exec(compile(source.replace(right, wrong), f"<broken {module.__name__}>", "exec"),
+         copy.__dict__)
+    return copy

@@ -1,0 +1,43 @@
+"""Proof that one multiplier block in its dual 8x8 mode makes both products, for all operands.
+
+The block is the vendor's model as it comes with Yosys; product by product it is compared with
+Amaranth's integers, from any state of its registers.
+"""
+
+from types import ModuleType
+
+import pytest
+
+from hw import multiplier
+from hw.cxxrtl import yosys_share
+from hw.netlist import cell_models
+from hw.tools import find_tool
+
+from .prove import Bench, Refuted, broken
+
+
+def prove_pair(module: ModuleType) -> None:
+    library = (yosys_share(find_tool("yosys")) / "ice40/cells_sim.v").read_text()
+    bench = Bench("ice40", cell_models("\n  cell \\SB_MAC16 \\block\n", library))
+    dut = module.MultiplierPair()
+    bench.add(dut)
+    for side in range(2):
+        x, w = bench.free(dut.x[side].shape(), "x"), bench.free(dut.w[side].shape(), "w")
+        bench.m.d.comb += [dut.x[side].eq(x), dut.w[side].eq(w)]
+        bench.check(dut.o[side]
+                    == bench.before(x, dut.latency) * bench.before(w, dut.latency))
+    bench.prove_pipeline(dut.latency)
+
+
+def test_the_block_makes_both_products():
+    prove_pair(multiplier)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("p_B_SIGNED=Const(1, 1)", "p_B_SIGNED=Const(0, 1)"),
+    ("Cat(self.w[0], self.w[1])", "Cat(self.w[1], self.w[0])"),
+    ("p_BOT_8x8_MULT_REG=Const(1, 1)", "p_BOT_8x8_MULT_REG=Const(0, 1)"),
+])
+def test_a_wrong_setting_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_pair(broken(multiplier, right, wrong))

@@ -1,0 +1,72 @@
+"""Proof that the requantizer equals its formula, for every input within its widths.
+
+The formula is written below with Amaranth's integers, which grow and never wrap. A solver cannot
+compare two multipliers that are built differently, so the product of the formula is written as its
+sum over the same slices of the multiplier: ``sum(biased * slice[k] << start[k])``. That sum is
+``biased * multiplier`` because ``multiplier = sum(slice[k] << start[k])``, in integers of any size.
+Unrolled in time, partial products become the same gates on both sides and merge; how they are added
+up, rounding, shifting and clipping is what remains for the solver.
+
+The proof starts from any state of the pipeline, so it holds at all times; without reset, which only
+clears results on their way. Layer settings are constant, any constant.
+"""
+
+import pytest
+from amaranth.hdl import Mux, Signal, Value, signed
+
+from hw import requantizer
+from hw.requantizer import Requantizer
+from ref.model import SHIFTS
+
+from .prove import Bench, Refuted, broken
+
+pytestmark = pytest.mark.long
+
+
+def formula(biased: Value, multiplier: Value, step: int, shift: Value, offset: Value, lo: Value,
+            hi: Value) -> Value:
+    """``clip(((biased * multiplier + 2^(s-1)) >> s) + offset, lo, hi)``, s being SHIFTS[shift]."""
+    product = sum(biased * multiplier[start:start + step] << start
+                  for start in range(0, len(multiplier), step))
+    results = [((product + (1 << (bits - 1))) >> bits) + offset for bits in SHIFTS]
+    result = results[-1]
+    for index, value in enumerate(results[:-1]):
+        result = Mux(shift == index, value, result)
+    return Mux(result < lo, lo, Mux(result > hi, hi, result))
+
+
+def prove_requantizer(unit: type[Requantizer], bits: int, multiplier_slice: int) -> None:
+    bench = Bench()
+    bench.m.submodules.dut = dut = unit(bits, multiplier_slice)
+    past = {}
+    for name, port in {"acc": dut.acc, "bias": dut.constants.bias, "hi": dut.constants.hi,
+                       "multiplier": dut.constants.multiplier}.items():
+        value = bench.free(port.shape(), name)
+        bench.m.d.comb += port.eq(value)
+        past[name] = bench.before(value, dut.latency)
+    bench.m.d.comb += dut.constants.spare.eq(bench.free(8, "spare"))
+    for port in (dut.shift, dut.signed_output, dut.lo):
+        bench.m.d.comb += port.eq(bench.constant(len(port), port.name))
+
+    biased = Signal(signed(bits))
+    bench.m.d.comb += biased.eq(past["acc"] + past["bias"])
+    bench.assume(biased == past["acc"] + past["bias"])          # the sum with the bias fits
+    bench.check(dut.o == formula(biased, past["multiplier"], multiplier_slice, dut.shift,
+                                 Mux(dut.signed_output, 128, 0), dut.lo, past["hi"]))
+    bench.prove_pipeline(dut.latency)
+
+
+@pytest.mark.parametrize(("bits", "multiplier_slice"), [(24, 16), (32, 16), (24, 8), (24, 4)])
+def test_equals_its_formula(bits, multiplier_slice):
+    prove_requantizer(Requantizer, bits, multiplier_slice)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("((half + 1) >> 1)", "(half >> 1)"),                       # the rounding
+    ("[product.shift_right(shift - 1) for", "[product.shift_right(shift - (shift < 28)) for"),
+    ("signed(width + step)", "signed(width + step - 1)"),       # the top bit of a partial product
+    ("self.constants.hi, self.latency - 1", "self.constants.hi, self.latency - 2"),
+])
+def test_a_broken_one_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_requantizer(broken(requantizer, right, wrong).Requantizer, 24, 4)
