@@ -34,8 +34,8 @@ from amaranth.hdl import (
 )
 from amaranth.lib import memory
 
-from hw.cxxrtl import run_step
 from hw.tools import find_tool
+from ref.compiler import run_step
 
 #: From Amaranth's RTLIL to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys
 #: to read back; it gets that of a module of one gate, since only the verdict matters.
@@ -195,7 +195,8 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
             for name, text in sources.items():
                 (Path(folder) / name).write_text(text)
-            run_step([*find_tool("yosys").command, "-q", "script.ys"], folder)
+            run_step([*find_tool("yosys").command, "-q", "script.ys"], folder,
+                     "the proof")
             ands = int((Path(folder) / "top.aig").read_bytes().split(b" ", 6)[5])
             if not ands:
                 raise RuntimeError("nothing is left to prove: is the clock connected?")
