@@ -6,11 +6,11 @@ import numpy as np
 
 from ref.bounds import signed_bits
 from ref.errors import UserError
-from ref.model import BLOCK, GUARD_BITS, SHIFTS, Add, Concat, Model, SpaceToDepth, Window
+from ref.model import BLOCK, GUARD_BITS, Add, Concat, Model, SpaceToDepth, Window
 
 from .config import EngineConfig
 from .program import STORED_OFFSET
-from .step import Map, Step, unchanged
+from .step import Map, Step, pick, unchanged
 
 #: Most products that the array makes of one word of a depthwise step.
 MOST_REPEATS = 32
@@ -115,19 +115,5 @@ def move_steps(layer: Concat | SpaceToDepth, model: Model, maps: dict[str, Map],
         if (maps[name].within, maps[name].group) != (joined, first):
             steps.append(unchanged(layer.name, source, joined, window, group=first))
     if joined != layer.output:
-        steps.append(pick(layer, joined, maps[joined], maps[layer.output], np.array(lanes)))
+        steps.append(pick(layer.name, joined, layer.output, maps[joined].shape, np.array(lanes)))
     return steps
-
-
-def pick(layer: Concat | SpaceToDepth, source: str, given: Map, made: Map, lanes: np.ndarray
-         ) -> Step:
-    """A pointwise step that makes channel c of ``made`` of channel ``lanes[c]`` of ``given``."""
-    channels, outputs = given.shape[0], made.shape[0]
-    weight = np.zeros((outputs, channels, 1, 1), np.int64)
-    weight[np.arange(outputs), lanes] = 2
-    return Step(
-        name=layer.name, sources=(source,), target=layer.output, shape=given.shape,
-        result=made.shape, window=Window((1, 1)), weight=weight, depthwise=False, maximum=False,
-        hold=False, pad=np.zeros(channels, np.int64), bias=np.zeros(outputs, np.int64),
-        multiplier=np.full(outputs, 1 << 15), shift=SHIFTS[0], lo=0, hi=np.full(outputs, 255),
-        signed_output=False, macs=0)

@@ -130,3 +130,20 @@ def unchanged(name: str, source: Tensor, target: str, window: Window, *, maximum
         hold=True, pad=np.zeros(channels, np.int64), bias=np.zeros(channels, np.int64),
         multiplier=np.full(channels, 1 << 15), shift=SHIFTS[0], lo=0, hi=np.full(channels, 255),
         signed_output=False, macs=0, group=group)
+
+
+def pick(name: str, source: str, target: str, shape: tuple[int, int, int], channels: np.ndarray
+         ) -> Step:
+    """A pointwise step: channel c of the target is channel ``channels[c]`` of a map of ``shape``.
+
+    Bytes stay as they are, by the scale of `unchanged`.
+    """
+    outputs = len(channels)
+    weight = np.zeros((outputs, shape[0], 1, 1), np.int64)
+    weight[np.arange(outputs), channels] = 2
+    return Step(
+        name=name, sources=(source,), target=target, shape=shape, result=(outputs, *shape[1:]),
+        window=Window((1, 1)), weight=weight, depthwise=False, maximum=False, hold=False,
+        pad=np.zeros(shape[0], np.int64), bias=np.zeros(outputs, np.int64),
+        multiplier=np.full(outputs, 1 << 15), shift=SHIFTS[0], lo=0, hi=np.full(outputs, 255),
+        signed_output=False, macs=0)

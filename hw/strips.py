@@ -8,14 +8,16 @@ its bytes moved by a strip (`hw.window_memory`).
 
 Strips are kept from the network's input up to some layer. The next one *gathers*: a pointwise layer
 can broadcast the channels of one strip after the other to all lanes, and so reads strips but writes
-a map without.
+a map without. In front of a layer of another kind a pointwise copy does that.
 """
 
 from dataclasses import replace
 
+import numpy as np
+
 from .config import EngineConfig
 from .descriptor import COORDINATE_BITS
-from .step import Lowering, Step
+from .step import Lowering, Step, pick
 
 
 def layouts(lowering: Lowering, config: EngineConfig, row_limit: int) -> list[Lowering]:
@@ -24,22 +26,48 @@ def layouts(lowering: Lowering, config: EngineConfig, row_limit: int) -> list[Lo
     Pointwise steps are on rows of at most ``row_limit`` pixels, as long as possible, so that tiles
     of pixels are full.
     """
-    steps = lowering.steps
-    ways = [steps]
+    ways = [lowering]
     first: list[Step] = []
-    cut = {*steps[0].sources}                                # maps in strips
-    for index in range(len(steps) + 1) if config.strips > 1 else ():
-        rest = [gather(step, config.strips, row_limit) if cut & {*step.sources} else step
-                for step in steps[index:]]
-        way = first + [step for step in rest if step is not None]
-        if len(way) == len(steps) and in_one_form(Lowering(way, lowering.maps)):
-            ways.append(way)
-        part = split(steps[index], config.strips) if index < len(steps) else None
+    cut = {name: lowering.steps[0].shape for name in lowering.steps[0].sources}
+    rest = list(lowering.steps) if config.strips > 1 else []
+    while rest:
+        ways += finished(lowering, first, cut, rest, config.strips, row_limit)
+        part = split(rest[0], config.strips)
         if part is None:
             break
+        cut |= dict.fromkeys(rest[0].sources, rest[0].shape) | {rest[0].target: rest[0].result}
         first.append(part)
-        cut |= {*part.sources, part.target}
-    return [replace(lowering, steps=[step.flattened(row_limit) for step in way]) for way in ways]
+        rest.pop(0)
+    else:
+        ways += finished(lowering, first, cut, [], config.strips, row_limit) if first else []
+    return [replace(way, steps=[step.flattened(row_limit) for step in way.steps]) for way in ways]
+
+
+def finished(lowering: Lowering, first: list[Step], cut: dict[str, tuple[int, int, int]],
+             rest: list[Step], strips: int, row_limit: int) -> list[Lowering]:
+    """The steps ``first``, in strips, and then the ``rest`` on whole maps; nothing if impossible.
+
+    ``cut`` has the whole shapes of the maps in strips. Steps that read them gather, or read a copy
+    that a gathering step makes.
+    """
+    steps, maps = list(first), dict(lowering.maps)
+    for step in rest:
+        gathered = gather(step, strips, row_limit) if cut.keys() & {*step.sources} else step
+        if gathered is None:
+            for name in cut.keys() & {*step.sources}:
+                if f"{name} whole" not in maps:
+                    channels = np.arange(cut[name][0])
+                    copy = gather(pick(step.name, name, f"{name} whole", cut[name], channels),
+                                  strips, row_limit)
+                    if copy is None:
+                        return []
+                    steps.append(copy)
+                    maps[f"{name} whole"] = maps[name]
+            gathered = replace(step, sources=tuple(
+                f"{name} whole" if name in cut else name for name in step.sources))
+        steps.append(gathered)
+    way = Lowering(steps, maps)
+    return [way] if in_one_form(way) else []
 
 
 def in_one_form(lowering: Lowering) -> bool:
