@@ -260,9 +260,11 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     padded = np.zeros((groups * channels, *step.weight.shape[1:]), np.int64)
     padded[:outputs] = step.weight
     constants = np.zeros((groups * channels, 8), np.uint8)    # hw.requantizer.constants_layout
-    constants[:outputs, 0:4] = step.bias.astype("<i4").view(np.uint8).reshape(-1, 4)
-    constants[:outputs, 4:6] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
-    constants[:outputs, 6] = step.hi
+    negative = step.multiplier if step.multiplier_negative is None else step.multiplier_negative
+    constants[:outputs, 0:3] = step.bias.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+    constants[:outputs, 3:5] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
+    constants[:outputs, 5:7] = negative.astype("<u2").view(np.uint8).reshape(-1, 2)
+    constants[:outputs, 7] = step.hi
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
         yield from mine.reshape(-1, config.tape_bytes).tolist()

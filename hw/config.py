@@ -47,8 +47,8 @@ class EngineConfig:
             raise UserError(f"multiplier_slice must be 4, 8 or 16, not {self.multiplier_slice}")
         if self.weight_bits not in (4, 8):
             raise UserError(f"weight_bits must be 4 or 8, not {self.weight_bits}")
-        if not 16 <= self.accumulator_bits <= 32:
-            raise UserError(f"accumulator_bits must be 16 to 32, not {self.accumulator_bits}")
+        if not 16 <= self.accumulator_bits <= 24:            # `hw.requantizer.constants_layout`
+            raise UserError(f"accumulator_bits must be 16 to 24, not {self.accumulator_bits}")
 
     @property
     def mac_units(self) -> int:

@@ -80,8 +80,6 @@ def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor,
         weight = np.ones((source.shape[0], 1, *layer.window.kernel), np.int64)
         depthwise, pad, macs = True, np.full(source.shape[0], offset), 0
     constants = layer.requantization
-    if constants.multiplier_negative is not None:
-        raise UserError(f"layer {layer.name}: the engine does not run leaky ReLU; use ReLU")
     stored = STORED_OFFSET if target.signed else 0
     return Step(
         name=layer.name, sources=(source.name,), target=target.name,
@@ -89,7 +87,8 @@ def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor,
         weight=weight.astype(np.int64), depthwise=depthwise, maximum=False,
         hold=isinstance(layer, AveragePool2d), pad=pad,
         bias=constants.bias - offset * weight.sum((1, 2, 3), dtype=np.int64),
-        multiplier=constants.multiplier, shift=constants.shift,
+        multiplier=constants.multiplier, multiplier_negative=constants.multiplier_negative,
+        shift=constants.shift,
         lo=int(constants.lo[0]) + stored, hi=constants.hi + stored,
         signed_output=target.signed, macs=macs)
 

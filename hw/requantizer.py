@@ -11,13 +11,14 @@ from .program import STORED_OFFSET
 
 def constants_layout() -> data.StructLayout:
     """One output channel's constants, eight bytes; ``hi`` is the upper clip bound as stored."""
-    return data.StructLayout({"bias": signed(32), "multiplier": unsigned(16), "hi": unsigned(8),
-                              "spare": unsigned(8)})
+    return data.StructLayout({"bias": signed(24), "multiplier": unsigned(16),
+                              "multiplier_negative": unsigned(16), "hi": unsigned(8)})
 
 
 class Requantizer(wiring.Component):
     """``o = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` as stored bytes.
 
+    Where ``acc + bias`` is negative, the multiplier is ``multiplier_negative``.
     Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for every accumulator whose sum
     with the bias fits ``accumulator_bits``. One result per cycle, :attr:`latency` cycles later, no
     flow control. The product is summed from partial products of ``multiplier_slice`` multiplier
@@ -50,10 +51,13 @@ class Requantizer(wiring.Component):
         m = Module()
         width, step = self.accumulator_bits, self.multiplier_slice
 
+        total      = Signal(signed(width))
         biased     = Signal(signed(width), reset_less=True)
         multiplier = Signal(16, reset_less=True)
-        m.d.sync += [biased.eq(self.acc + self.constants.bias),
-                     multiplier.eq(self.constants.multiplier)]
+        m.d.comb += total.eq(self.acc + self.constants.bias)
+        m.d.sync += [biased.eq(total),
+                     multiplier.eq(Mux(total < 0, self.constants.multiplier_negative,
+                                       self.constants.multiplier))]
 
         partials = []
         for start in range(0, 16, step):

@@ -49,6 +49,7 @@ class Step:
     hi: np.ndarray                       # (O,), stored
     signed_output: bool
     macs: int                            # products that count as work
+    multiplier_negative: np.ndarray | None = None   # (O,), for negative sums; None: the same
     group: int = 0                       # words of a target's pixel in front of those written
     strips: int = 1                      # that a word of the source holds (`hw.strips`)
     gathers: bool = False                # results are not in strips though the source is

@@ -27,15 +27,15 @@ from ref.errors import UserError
 from ..ref.random_models import random_model, random_samples
 
 #: Kinds of layers that the engine runs.
-ENGINE_KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average", "ausn", "add",
-                "concat", "squares")
+ENGINE_KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average", "leaky", "ausn",
+                "add", "concat", "squares")
 
 #: Compiled once each and cached: odd and single pixels, every way to divide the requantizers.
 CONFIGS = {
     "c4p3": EngineConfig(channels=4, pixels=3, requantizers=1, tape_depth=8192,
                          activation_depth=4096, single_port=True, multiplier_slice=4),
     "c2p1": EngineConfig(channels=2, pixels=1, requantizers=2, tape_depth=16384,
-                         activation_depth=8192, single_port=False, accumulator_bits=32),
+                         activation_depth=8192, single_port=False),
     # Results leave so slowly that the last tile's are still leaving when the next layer begins.
     "c8p5": EngineConfig(channels=8, pixels=5, requantizers=1, tape_depth=4096,
                          activation_depth=2048, single_port=True, accumulator_bits=20,

@@ -145,7 +145,7 @@ def witness_network(signed, accumulator_bits, largest):
 def test_witness_of_the_widest_accumulator(name, signed):
     """Inputs that reach the bounds of accumulators that are as wide as the engine's."""
     config = CONFIGS[name]
-    model = witness_network(signed, min(config.accumulator_bits, 24), config.largest_weight)
+    model = witness_network(signed, config.accumulator_bits, config.largest_weight)
     lowest, highest = model.input_tensor.lo, model.input_tensor.hi
     witness = model.layers[0].proof.witness
     x = np.stack([witness, lowest + highest - witness, np.full_like(witness, lowest),

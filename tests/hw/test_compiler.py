@@ -177,9 +177,10 @@ def test_tape_of_a_dense_layer():
             if output < 3:
                 bias, multiplier, hi = -128 * weight[output].sum(), 9, 251
             text = constants[lane].tobytes()
-            assert int.from_bytes(text[:4], "little", signed=True) == bias
-            assert int.from_bytes(text[4:6], "little") == multiplier
-            assert text[6] == hi
+            assert int.from_bytes(text[:3], "little", signed=True) == bias
+            assert int.from_bytes(text[3:5], "little") == multiplier
+            assert int.from_bytes(text[5:7], "little") == multiplier
+            assert text[7] == hi
         expected = [[weight[2 * group + lane, i, ky, kx] & 255 if 2 * group + lane < 3 else 0
                      for lane in range(2)]
                     for first in (0, 2) for ky in range(2) for kx in range(3)

@@ -24,8 +24,8 @@ GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
     ({"activation_depth": 65537}, "activation_depth must be 1 to 65536 words, not 65537"),
     ({"multiplier_slice": 5}, "multiplier_slice must be 4, 8 or 16, not 5"),
     ({"weight_bits": 5}, "weight_bits must be 4 or 8, not 5"),
-    ({"accumulator_bits": 33}, "accumulator_bits must be 16 to 32, not 33"),
-    ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 32, not 15"),
+    ({"accumulator_bits": 25}, "accumulator_bits must be 16 to 24, not 25"),
+    ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 24, not 15"),
 ])
 def test_refused(change, sentence):
     with pytest.raises(UserError) as error:

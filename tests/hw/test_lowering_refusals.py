@@ -55,14 +55,6 @@ def test_activations_rounded_to_levels():
         compile_program(model, CONFIG)
 
 
-def test_leaky_relu():
-    model = random_model(np.random.default_rng(1), layers=1, kinds=("leaky",), channels=4, size=6,
-                         identity_input=True)
-    with pytest.raises(UserError, match="layer layer0: the engine does not run leaky ReLU; use "
-                                        "ReLU"):
-        compile_program(model, CONFIG)
-
-
 def test_wide_results():
     model = random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=4, size=6,
                          identity_input=True, result_bits=16)

@@ -33,12 +33,13 @@ class LayerCase:
         self.lo = int(rng.integers(lowest, lowest + 100))
         outputs = self.groups * channels
         self.multiplier = rng.integers(0, 1 << 14, outputs) * 2 + 1
+        self.negative = rng.integers(0, 1 << 15, outputs)
         total = np.clip((rng.integers(-200, 400, (rows, columns, outputs)) << SHIFTS[self.shift])
                         // self.multiplier, -limit, limit - 1)
-        self.bias = rng.integers(-(1 << 31), 1 << 31, outputs)
+        self.bias = rng.integers(-(1 << 23), 1 << 23, outputs)
         self.hi = rng.integers(self.lo, lowest + 256, outputs)
         rule = Requantization(np.zeros(outputs, np.int64), self.multiplier, SHIFTS[self.shift],
-                              np.full(outputs, self.lo), self.hi)
+                              np.full(outputs, self.lo), self.hi, self.negative)
         stored = requantize(total.reshape(-1, outputs), rule) + 128 * self.signed
         # Tiles go along a row or, where they slide, down a strip; groups of a pixel lie together.
         self.slides, self.pixels, self.size = bool(rng.integers(2)), pixels, (rows, columns)
@@ -83,14 +84,15 @@ class LayerCase:
         layout = constants_layout()
         text = b"".join(
             layout.const({"bias": int(self.bias[k]), "multiplier": int(self.multiplier[k]),
-                          "hi": int(self.hi[k]) + 128 * self.signed, "spare": 0x55}
+                          "multiplier_negative": int(self.negative[k]),
+                          "hi": int(self.hi[k]) + 128 * self.signed}
                          ).as_bits().to_bytes(8, "little")
             for k in range(group * channels, (group + 1) * channels))
         return [list(text[k:k + size]) for k in range(0, len(text), size)]
 
 
 @pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits", [
-    (2, 1, 2, 24, 8), (4, 3, 1, 24, 8), (4, 2, 2, 16, 8), (8, 2, 1, 32, 8), (8, 3, 8, 20, 4)])
+    (2, 1, 2, 24, 8), (4, 3, 1, 24, 8), (4, 2, 2, 16, 8), (8, 2, 1, 22, 8), (8, 3, 8, 20, 4)])
 @pytest.mark.parametrize("stall", [0.0, 0.6])
 def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
     config = EngineConfig(channels=channels, pixels=pixels, requantizers=requantizers,
