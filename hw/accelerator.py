@@ -107,7 +107,7 @@ class Accelerator(wiring.Component):
             with m.Case(TapeWord.DESCRIPTOR):
                 m.d.comb += tape_words.o.ready.eq(sequencer.words.ready)
             with m.Case(TapeWord.CONSTANT):
-                m.d.comb += tape_words.o.ready.eq(writer.settled)
+                m.d.comb += tape_words.o.ready.eq(writer.constant_ready)
             with m.Case(TapeWord.WEIGHT):
                 m.d.comb += tape_words.o.ready.eq(array.weights.ready)
 

@@ -1,11 +1,11 @@
 """From a finished tile to memory: hold its sums, requantize them, write the words."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, memory, wiring
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from .config import EngineConfig
+from .constant_banks import ConstantBanks
 from .descriptor import ADDRESS_BITS, DescriptorLayout
 from .requantizer import Requantizer
 from .words import TAGS, word_layout
@@ -16,8 +16,7 @@ class ResultWriter(wiring.Component):
 
     A tile occupies the buffer for ``config.drain_cycles`` cycles; ``may_finish`` tells the array
     when the next one may end. Pixels beyond the end of an output row are not written. Writes cannot
-    be held up. Constants arrive as ``config.constant_words`` tape words, eight bytes a channel, and
-    may change only while ``settled``.
+    be held up. A group's constants arrive before its first tile (`ConstantBanks`).
 
     Members
     -------
@@ -25,8 +24,8 @@ class ResultWriter(wiring.Component):
     begin : In(1), load the layer's output address
     finishing : In(1), from the array: a tile's last product is issued in this cycle
     done, sums, tags : In, from the array
-    may_finish, settled : Out(1)
-    constant : In(word), constant_valid : In(1)
+    may_finish : Out(1)
+    constant : In(tape word), constant_valid : In(1), constant_ready : Out(1)
     write, address, data : Out, the memory's write port
     layer_done : Out(1), with the layer's last write
     """
@@ -44,9 +43,9 @@ class ResultWriter(wiring.Component):
                 data.ArrayLayout(signed(config.accumulator_bits), config.channels), config.pixels)),
             "tags":        In(TAGS),
             "may_finish":  Out(1),
-            "settled":     Out(1),
             "constant":    In(word_layout(config.tape_bytes)),
             "constant_valid": In(1),
+            "constant_ready": Out(1),
             "write":       Out(1),
             "address":     Out(ADDRESS_BITS),
             "data":        Out(word),
@@ -64,10 +63,10 @@ class ResultWriter(wiring.Component):
         # When the buffer is free: counted from the tile's last product, not from its arrival.
         pipeline = self.array_latency
         occupied = Signal(range(config.drain_cycles + pipeline + 1))
-        m.d.comb += [self.may_finish.eq(occupied <= pipeline), self.settled.eq(occupied == 0)]
+        m.d.comb += self.may_finish.eq(occupied <= pipeline)
         with m.If(self.finishing):
             m.d.sync += occupied.eq(config.drain_cycles + pipeline - 1)
-        with m.Elif(~self.settled):
+        with m.Elif(occupied != 0):
             m.d.sync += occupied.eq(occupied - 1)
 
         # Sums leave lowest lane first: channel within pixel.
@@ -93,13 +92,23 @@ class ResultWriter(wiring.Component):
                          end.eq(Mux(self.tags.row_last, layer.pixel_last, config.pixels - 1))]
 
         bits = config.accumulator_bits
-        constants = self.constant_memory(m, next_chunk, chunks)
+        group_first = Signal(init=1)                # the next tile is its group's first
+        with m.If(self.done):
+            m.d.sync += group_first.eq(self.tags.group_last)
+        m.submodules.banks = banks = ConstantBanks(config)
+        m.d.comb += [
+            banks.constant.eq(self.constant),
+            banks.valid.eq(self.constant_valid),
+            self.constant_ready.eq(banks.ready),
+            banks.switch.eq(self.done & group_first),
+            banks.chunk.eq(next_chunk),
+        ]
         results = []
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(bits, config.multiplier_slice)
             m.d.comb += [
                 unit.acc.eq(sums[lane * bits:(lane + 1) * bits].as_signed()),
-                unit.constants.eq(constants[64 * lane:64 * (lane + 1)]),
+                unit.constants.eq(banks.o[64 * lane:64 * (lane + 1)]),
                 unit.shift.eq(layer.shift),
                 unit.signed_output.eq(layer.signed_output),
                 unit.lo.eq(layer.lo),
@@ -137,28 +146,3 @@ class ResultWriter(wiring.Component):
         with m.If(self.begin):
             m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
-
-    def constant_memory(self, m: Module, chunk: Value, chunks: int) -> Value:
-        """The constants of the R channels of ``chunk``, one cycle after its number.
-
-        One memory for each of the words that make up a chunk's constants, all read together.
-        """
-        parts = self.config.constant_words // chunks
-        low = exact_log2(parts)
-        index = Signal(range(self.config.constant_words))
-        with m.If(self.constant_valid):
-            m.d.sync += index.eq(index + 1)
-        words = []
-        for part in range(parts):
-            m.submodules[f"constants{part}"] = ram = memory.Memory(
-                shape=len(self.constant.as_value()), depth=chunks, init=[],
-                attrs={"ram_style": "block", "collision": "undefined"} if chunks > 1 else {})
-            write, read = ram.write_port(), ram.read_port()
-            m.d.comb += [
-                write.en.eq(self.constant_valid & (index[:low] == part)),
-                write.addr.eq(index[low:]),
-                write.data.eq(self.constant),
-                read.addr.eq(chunk),
-            ]
-            words.append(read.data)
-        return Cat(*words)

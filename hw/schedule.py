@@ -94,6 +94,7 @@ class _Clock:
         self.tape_pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
         self.taken = begin                                      # latest window taken by the array
         self.product = begin                                    # latest product
+        self.first_finish = begin - 10_000              # a group's first tile: last product
         # latest tile's last product
         self.finish = begin - 10_000 if last_pixels is None else (
             -WRITE_LATENCY - last_pixels * self.word_cycles)
@@ -112,14 +113,14 @@ class _Clock:
             self.writes.popleft()
         # Places free before the latest request are all alike.
         places = (max(time, self.issue) for time in self.places)
-        times = (self.issue, self.read, *places, *self.complete, self.tape_issue,
+        times = (self.first_finish, self.issue, self.read, *places, *self.complete, self.tape_issue,
                  self.tape_pop, *self.tape_pops, self.taken, self.product, *self.writes)
         return (len(self.places), len(self.complete), *(time - now for time in times))
 
     def shift(self, cycles: int) -> None:
         """Move every time by ``cycles``."""
-        for name in ("issue", "read", "tape_issue", "tape_pop", "taken", "product", "finish",
-                     "last_write"):
+        for name in ("issue", "read", "tape_issue", "tape_pop", "taken", "product",
+                     "first_finish", "finish", "last_write"):
             setattr(self, name, getattr(self, name) + cycles)
         for queue in (self.places, self.complete, self.tape_pops, self.writes):
             for k in range(len(queue)):
@@ -127,8 +128,9 @@ class _Clock:
 
     def run_group(self) -> None:
         """One group of output channels: constants, then tile after tile."""
-        for _ in range(self.constant_words):
-            self.take_tape_word(self.finish + self.drain + MacArray.latency)
+        for _ in range(self.constant_words):     # not before those of the last group are in use
+            self.take_tape_word(self.first_finish + MacArray.latency + 1)
+        first = True
         shape = self.shape
         inner, outer = ((shape.lines, shape.tiles) if shape.slides
                         else (shape.tiles, shape.lines))
@@ -136,6 +138,8 @@ class _Clock:
             for inner_index in range(inner):
                 tile = outer_index if shape.slides else inner_index
                 self.run_tile(inner_index == inner - 1)
+                if first:
+                    self.first_finish, first = self.finish, False
                 self.write_tile(shape.pixel_last + 1 if tile == shape.tiles - 1 else self.pixels)
 
     def run_tile(self, strip_last: bool) -> None:

@@ -132,7 +132,7 @@ def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
                 words = layer.constants(group, config)
                 assert len(words) == config.constant_words
                 for word in words:
-                    await until(dut.settled)
+                    await until(dut.constant_ready)
                     while pace.random() < stall:
                         await ctx.tick()
                     ctx.set(dut.constant, word)

@@ -1,0 +1,75 @@
+"""The constants of output channels: those in use, and the next group's as they arrive."""
+
+from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .config import EngineConfig
+from .words import word_layout
+
+
+class ConstantBanks(wiring.Component):
+    """Two sets of constants, for the group of channels being requantized and for the next one.
+
+    A set arrives as ``config.constant_words`` tape words, eight bytes a channel, while results of
+    the group before it are still leaving. R channels' constants are read at a time.
+
+    Members
+    -------
+    constant : In(tape word), valid : In(1), give it only while ready; ready : Out(1)
+    switch : In(1), the set that has arrived is in use from the next cycle on; give it when whole
+    chunk : In, which R channels' constants to show in the next cycle
+    o : Out(R x 64 bits)
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.chunks = config.channels // config.requantizers
+        super().__init__({
+            "constant": In(word_layout(config.tape_bytes)),
+            "valid":    In(1),
+            "ready":    Out(1),
+            "switch":   In(1),
+            "chunk":    In(exact_log2(self.chunks)),
+            "o":        Out(64 * config.requantizers),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """A count of the words that have arrived, and the two sets."""
+        m = Module()
+        index = Signal(range(self.config.constant_words))
+        whole = Signal()
+        m.d.comb += self.ready.eq(~whole)
+        with m.If(self.switch):
+            m.d.sync += whole.eq(0)
+        with m.If(self.valid):
+            m.d.sync += index.eq(index + 1)
+            with m.If(index == self.config.constant_words - 1):
+                m.d.sync += whole.eq(1)
+        if self.chunks == 1:
+            arriving = Signal(64 * self.config.channels, reset_less=True)
+            with m.If(self.valid):
+                m.d.sync += arriving.eq(Cat(arriving, self.constant)[-len(arriving):])
+            with m.If(self.switch):
+                m.d.sync += self.o.eq(arriving)
+            return m
+
+        # One memory for each of the words that make up a chunk's constants, all read together.
+        used = Signal()
+        m.d.sync += used.eq(used ^ self.switch)
+        parts = self.config.constant_words // self.chunks
+        low = exact_log2(parts)
+        for part in range(parts):
+            m.submodules[f"part{part}"] = ram = memory.Memory(
+                shape=8 * self.config.tape_bytes, depth=2 * self.chunks, init=[],
+                attrs={"ram_style": "block", "collision": "undefined"})
+            write, read = ram.write_port(), ram.read_port()
+            m.d.comb += [
+                write.en.eq(self.valid & (index[:low] == part)),
+                write.addr.eq(Cat(index[low:], ~used)),
+                write.data.eq(self.constant),
+                read.addr.eq(Cat(self.chunk, used ^ self.switch)),
+                self.o.word_select(part, 8 * self.config.tape_bytes).eq(read.data),
+            ]
+        return m

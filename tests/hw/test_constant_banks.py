@@ -1,0 +1,50 @@
+"""Constants of groups: the next set arrives while one is in use, and never disturbs it."""
+
+import random
+
+import pytest
+
+from hw.config import EngineConfig
+from hw.constant_banks import ConstantBanks
+
+from .streams import simulate
+
+
+@pytest.mark.parametrize("channels, requantizers, weight_bits", [
+    (2, 2, 8), (4, 1, 8), (8, 2, 8), (8, 1, 4), (8, 8, 4)])
+def test_sets_follow_each_other(channels, requantizers, weight_bits):
+    config = EngineConfig(channels=channels, pixels=1, requantizers=requantizers, tape_depth=1,
+                          activation_depth=1, single_port=False, weight_bits=weight_bits)
+    dut = ConstantBanks(config)
+    rng = random.Random(channels)
+    sets = [rng.randbytes(8 * channels) for _ in range(12)]
+    arrived, used = [], []                       # sets given whole, sets switched to
+
+    async def feed(ctx):
+        size = config.tape_bytes
+        for number, one in enumerate(sets):
+            for start in range(0, len(one), size):
+                while not ctx.get(dut.ready) or rng.random() < 0.3:
+                    await ctx.tick()
+                assert len(used) >= number - 1 + (number == 0), "room for two sets, no more"
+                ctx.set(dut.constant, list(one[start:start + size]))
+                ctx.set(dut.valid, 1)
+                await ctx.tick()
+                ctx.set(dut.valid, 0)
+                ctx.set(dut.constant, [rng.randrange(256) for _ in range(size)])
+            arrived.append(number)
+
+    async def check(ctx):
+        while len(used) < len(sets):
+            ctx.set(dut.switch, len(arrived) > len(used) and rng.random() < 0.3)
+            chunk = rng.randrange(dut.chunks)
+            ctx.set(dut.chunk, chunk)
+            switched = ctx.get(dut.switch)
+            await ctx.tick()
+            if switched:
+                used.append(len(used))
+            if used:
+                part = sets[used[-1]][8 * requantizers * chunk:][:8 * requantizers]
+                assert ctx.get(dut.o) == int.from_bytes(part, "little")
+
+    simulate(dut, feed, check, cycles=5000)
