@@ -23,7 +23,8 @@ from .trace import Trace
 RTL_SCRIPT = "read_rtlil top.il\nproc\nflatten\nopt_clean\nwrite_cxxrtl -g0 top.cc\n"
 #: What the tools are run for, in their errors.
 PURPOSE = "the simulation"
-HARNESS = Path(__file__).with_name("harness.cc")
+#: C++ in front of the simulation's own source, and behind it.
+SLICES, HARNESS = (Path(__file__).with_name(name) for name in ("slices.h", "harness.cc"))
 
 
 class CompiledEngine:
@@ -73,26 +74,27 @@ def _pointer(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def compiled_engine(config: EngineConfig) -> CompiledEngine:
-    """The RTL of an engine, compiled; about 10 s the first time, then from the cache."""
+    """The RTL of an engine, compiled: 5 to 60 s the first time, then from the cache."""
     text = rtlil.convert(Accelerator(config), emit_src=False)
     return CompiledEngine(compile_library({"top.il": text}, RTL_SCRIPT), config)
 
 
 def compile_library(sources: dict[str, str], script: str,
                     options: tuple[str, ...] = ("-O2",)) -> Path:
-    """The library made of ``sources`` by Yosys' ``script``, and of its ``top.cc`` with the harness.
+    """The library made of ``sources`` by Yosys' ``script``: its ``top.cc``, slices and harness.
 
     ``options`` go to the compiler. The result is cached under a digest of all that goes into it.
     """
     yosys, compiler = find_tool("yosys"), find_compiler("c++")
-    library = cache_path("so", [script, HARNESS.read_text(), yosys.version, compiler.version,
-                                *options, *(name + text for name, text in sorted(sources.items()))])
+    before, behind = SLICES.read_text(), HARNESS.read_text()
+    library = cache_path("so", [script, before, behind, yosys.version, compiler.version, *options,
+                                *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
         return library
     check_space(library.parent)
     code = run_yosys(yosys, script, sources, "top.cc")
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
-        (Path(folder) / "top.cc").write_text(code + HARNESS.read_text())
+        (Path(folder) / "top.cc").write_text(before + code + behind)
         # NDEBUG: CXXRTL asserts that even a disabled write has an address within its memory.
         run_step([*compiler.command, "-std=c++14", *options, "-DNDEBUG", "-shared", "-fPIC",
                   "-w", f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime",
