@@ -133,7 +133,6 @@ class Accelerator(wiring.Component):
             writer.done.eq(array.done),
             writer.sums.eq(array.sums),
             writer.tags.eq(array.tags),
-            sequencer.progress.eq(writer.write),
             sequencer.layer_done.eq(writer.layer_done),
             sequencer.start.eq(self.start),
             self.busy.eq(sequencer.busy),

@@ -13,6 +13,7 @@ from .lowering import lower
 from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
+from .sequencer import Sequencer
 from .step import Lowering, Step
 from .strips import layouts
 from .window_memory import PLACES_BITS, column_mask, row_places
@@ -88,6 +89,9 @@ def assemble(model: Model, config: EngineConfig, lowering: Lowering, cycles: lis
         layers.append(ProgramLayer(
             layer.name, placements[layer.output], len(own), sum(steps[index].macs for index in own),
             sum(cycles[index] for index in own)))
+    if sum(cycles) >= Sequencer.longest_run:
+        raise UserError(f"the network takes {sum(cycles)} cycles and the engine's watchdog ends a "
+                        f"run after {Sequencer.longest_run}; use a smaller input or a larger board")
     excess = (len(words) - config.tape_depth) * config.tape_bytes
     if excess > 0:
         raise UserError(

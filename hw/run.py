@@ -27,8 +27,8 @@ from .top import BAUD
 
 #: The output directory of ``python -m hw.build`` without arguments.
 DEFAULT_BUILD = Path("build/digits-icebreaker")
-#: Seconds to wait for an answer: longer than an inference, whose watchdog ends it otherwise.
-ANSWER_TIMEOUT = 2.0
+#: Seconds to wait for an answer: longer than `Sequencer.longest_run` at 24 MHz, the slowest clock.
+ANSWER_TIMEOUT = 3.0
 
 
 def evaluate(host: Host, model: Model, data: Data) -> dict[str, Any]:

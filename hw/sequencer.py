@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .descriptor import DescriptorLayout, descriptor_words
 from .words import word_layout
@@ -13,18 +14,18 @@ class Sequencer(wiring.Component):
 
     ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each
     layer: ``fetch``, the descriptor's words from ``words``, one cycle of ``begin``, and then
-    ``layer_done`` is awaited. When for :attr:`patience` cycles no result is written and no word
-    of a descriptor comes, the program ends with ``error``.
+    ``layer_done`` is awaited. A run that takes longer than :attr:`longest_run` cycles is ended with
+    ``error``, whatever it waits for, or if it never waits: a program may lack its end.
 
     Members
     -------
-    start : In(1); busy, error : Out(1); cycles : Out(32), of the last run
+    start : In(1); busy, error : Out(1); cycles : Out, of the last run
     words : In(stream of word), the descriptor
     clear, fetch, begin : Out(1); layer : Out(DescriptorLayout)
-    progress, layer_done : In(1)
+    layer_done : In(1)
     """
 
-    patience = 1 << 20
+    longest_run = 1 << 26
 
     def __init__(self, word_bytes: int) -> None:
         self.word_bytes = word_bytes
@@ -32,13 +33,12 @@ class Sequencer(wiring.Component):
             "start":      In(1),
             "busy":       Out(1),
             "error":      Out(1),
-            "cycles":     Out(32),
+            "cycles":     Out(exact_log2(self.longest_run) + 1),
             "words":      In(stream.Signature(word_layout(word_bytes))),
             "clear":      Out(1),
             "fetch":      Out(1),
             "begin":      Out(1),
             "layer":      Out(DescriptorLayout()),
-            "progress":   In(1),
             "layer_done": In(1),
         })
 
@@ -48,17 +48,13 @@ class Sequencer(wiring.Component):
         words    = descriptor_words(self.word_bytes)
         register = Signal(words * self.word_bytes * 8)
         count    = Signal(range(words))
-        waiting  = Signal(range(self.patience))
         m.d.comb += self.layer.eq(register[:self.layer.shape().size])
 
         with m.If(self.busy):
-            m.d.sync += [self.cycles.eq(self.cycles + 1), waiting.eq(waiting + 1)]
-        word_taken = self.words.valid & self.words.ready
-        with m.If(self.progress | self.layer_done | self.begin | word_taken):
-            m.d.sync += waiting.eq(0)
+            m.d.sync += self.cycles.eq(self.cycles + 1)
 
-        def give_up_when_hung() -> None:
-            with m.Elif(waiting == self.patience - 1):
+        def end_when_too_long() -> None:
+            with m.If(self.cycles[-1]):
                 m.d.sync += self.error.eq(1)
                 m.next = "IDLE"
 
@@ -67,7 +63,7 @@ class Sequencer(wiring.Component):
             with m.State("IDLE"):
                 with m.If(self.start):
                     m.d.comb += self.clear.eq(1)
-                    m.d.sync += [self.cycles.eq(0), self.error.eq(0), waiting.eq(0), count.eq(0)]
+                    m.d.sync += [self.cycles.eq(0), self.error.eq(0), count.eq(0)]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch.eq(1)
@@ -82,7 +78,7 @@ class Sequencer(wiring.Component):
                     with m.If(count == words - 1):
                         m.d.sync += count.eq(0)
                         m.next = "BEGIN"
-                give_up_when_hung()
+                end_when_too_long()
             with m.State("BEGIN"):
                 m.d.comb += self.begin.eq(1)
                 m.next = "RUN"
@@ -91,5 +87,5 @@ class Sequencer(wiring.Component):
                     m.next = "FETCH"
                     with m.If(self.layer.last_layer):
                         m.next = "IDLE"
-                give_up_when_hung()
+                end_when_too_long()
         return m

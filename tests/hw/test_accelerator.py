@@ -186,7 +186,7 @@ def test_host_is_refused_while_busy():
                           activation_depth=64, single_port=True)
 
     class Impatient(accelerator.Sequencer):
-        patience = 300
+        longest_run = 256
 
     dut = Accelerator(config)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The sequencer: layer after layer, and a way out of a layer that never ends."""
+"""The sequencer: layer after layer, and a way out of a program that never ends."""
 
 import random
 
@@ -11,7 +11,7 @@ from .streams import put, simulate, wait_for
 
 
 class Impatient(Sequencer):
-    patience = 40
+    longest_run = 256
 
 
 def random_layers(rng, count):
@@ -37,10 +37,8 @@ def bench_of(dut, rng, layers, idle):
             for last in [False] * rng.randrange(4) + [True]:
                 for _ in range(rng.choice([0, rng.randrange(idle + 1), idle])):
                     await ctx.tick()
-                ctx.set(dut.progress, 1)
                 ctx.set(dut.layer_done, last)
                 await ctx.tick()
-                ctx.set(dut.progress, 0)
                 ctx.set(dut.layer_done, 0)
     return blocks
 
@@ -66,7 +64,7 @@ async def end(ctx, dut):
 @pytest.mark.parametrize("channels", [2, 4, 32])
 def test_program_twice(channels):
     rng = random.Random(channels)
-    dut = Impatient(channels)
+    dut = Sequencer(channels)
     layers = random_layers(rng, 5)
 
     async def host(ctx):
@@ -75,34 +73,66 @@ def test_program_twice(channels):
             assert await end(ctx, dut) == ctx.get(dut.cycles)
             assert not ctx.get(dut.error)
 
-    # A pause of patience - 3 cycles between results is still allowed.
-    simulate(dut, host, bench_of(dut, rng, layers * 2, dut.patience - 3), cycles=5000)
+    simulate(dut, host, bench_of(dut, rng, layers * 2, 40), cycles=5000)
 
 
-def test_hanging_layer():
-    """Nothing written for ``patience`` cycles: an error, and the next start clears it."""
+async def silent(ctx, dut, layer):
+    """The tape gives no descriptor."""
+
+
+async def unfinished(ctx, dut, layer):
+    """A layer's last result is never written."""
+    for word in pack_descriptor(layer, dut.word_bytes):
+        await put(ctx, dut.words, word)
+
+
+async def endless(ctx, dut, layer):
+    """Layer after layer ends, and none is the last."""
+    for _ in range(dut.longest_run):
+        for word in pack_descriptor(layer | {"last_layer": 0}, dut.word_bytes):
+            await put(ctx, dut.words, word)
+        ctx.set(dut.layer_done, 1)
+        await ctx.tick()
+        await ctx.tick()
+        ctx.set(dut.layer_done, 0)
+
+
+@pytest.mark.parametrize("program", [silent, unfinished, endless])
+def test_a_run_without_end(program):
+    """An error after ``longest_run`` cycles, which stays until the next start."""
     rng = random.Random(0)
-    dut = Impatient(4)
-    hanging, *good = random_layers(rng, 3)
+    dut = Impatient(16)
+    bad, _ = random_layers(rng, 2)
+
+    async def tape(ctx):
+        await wait_for(ctx, dut.fetch)
+        await program(ctx, dut, bad)
 
     async def host(ctx):
         await start(ctx, dut)
-        for word in pack_descriptor(hanging, 4):
-            await put(ctx, dut.words, word)
-        await wait_for(ctx, dut.begin)
-        assert await end(ctx, dut) == dut.patience
-        assert ctx.get(dut.error)
+        took = await end(ctx, dut)
+        assert dut.longest_run < took <= dut.longest_run + 3
         for _ in range(5):
             *_, error, busy = await ctx.tick().sample(dut.error, dut.busy)
             assert error and not busy
 
-    async def recovery(ctx):
-        await wait_for(ctx, dut.error)
-        for _ in range(10):
-            await ctx.tick()
-        await start(ctx, dut)
-        await bench_of(dut, rng, good, 5)(ctx)
-        await ctx.tick()
-        assert not ctx.get(dut.error) and not ctx.get(dut.busy)
+    simulate(dut, host, background=(tape,), cycles=500)
 
-    simulate(dut, host, recovery, cycles=500)
+
+def test_the_run_after_an_error_is_clean():
+    rng = random.Random(0)
+    dut = Impatient(16)
+
+    async def host(ctx):
+        await start(ctx, dut)
+        await end(ctx, dut)
+        assert ctx.get(dut.error)
+        await start(ctx, dut)
+        await end(ctx, dut)
+        assert not ctx.get(dut.error)
+
+    async def blocks(ctx):
+        await wait_for(ctx, dut.error)
+        await bench_of(dut, rng, random_layers(rng, 2), 5)(ctx)
+
+    simulate(dut, host, blocks, cycles=1000)
