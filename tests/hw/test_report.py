@@ -259,3 +259,12 @@ def test_hops_share_their_modules():
     assert hop_names("a.x", "y") == ("", ["a.x", "y"])
     assert hop_names("a.x", "a.x_SB_LUT4_O_LC") == ("a.", ["x"])
     assert hop_names() == ("", [])
+
+
+def test_a_layer_without_steps(report):
+    """A concatenation that costs nothing has its row, and a column of no width."""
+    nothing = {"name": "joined", "cycles": 0, "predicted_cycles": 0, "macs": 0, "mismatches": 0}
+    report["layers"].insert(1, nothing)
+    html = render(report)
+    Page(html)
+    assert "<title>2 joined: 0 cycles (0.0 %), multipliers busy 0.0 %</title>" in html
