@@ -36,7 +36,7 @@ from .record import check_networks, record
 
 RESULTS = ROOT / "bench" / "results" / "run_speed.json"
 DEFAULT = ("kws", "imagenet_128", "imagenet_224")
-THREADS, SAMPLES, TURNS, PAUSE = 2, 32, 15, 0.2
+THREADS, SAMPLES, TURNS, PAUSE = 2, 32, 7, 0.2
 
 
 def measure(network: str) -> dict[str, Any]:
