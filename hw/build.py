@@ -31,7 +31,7 @@ from .bitstream import Bitstream, build_bitstream
 from .fit import fit_program
 from .program import Program
 from .report import render
-from .sim import known_board
+from .sim import LANES_HELP, known_board
 from .simulate import make_engine, simulate
 from .tools import find_tools
 
@@ -51,6 +51,7 @@ class Request:
     board: Board
     preset: str | None
     out: Path
+    lanes: int | None
 
     @property
     def quantized(self) -> bool:
@@ -106,7 +107,7 @@ def build(request: Request, console: Console) -> dict[str, Any]:
     accuracy = measured_accuracy(request, model, test, progress)
 
     with progress.stage("compile") as tell:
-        program = fit_program(model, request.board)
+        program = fit_program(model, request.board, request.lanes)
         predicted = program.predicted_cycles
         tell(f"{predicted:,} cycles predicted on {program.config.mac_units} MAC units")
     real = request.test or request.calib
@@ -274,6 +275,7 @@ def parse(arguments: list[str]) -> Request:
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
     parser.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(quant.PRESETS)} "
                         "(default: w8a8)")
+    parser.add_argument("--lanes", type=int, metavar="N", help=LANES_HELP)
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="default: build/NETWORK-BOARD")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -286,7 +288,8 @@ def parse(arguments: list[str]) -> Request:
     if not options.network.exists():
         raise UserError(f"{options.network}: no such file; give a .onnx or a .q.npz")
     return Request(options.network, options.calib, options.test, board, options.preset,
-                   options.out or Path("build") / f"{stem(options.network)}-{board.name}")
+                   options.out or Path("build") / f"{stem(options.network)}-{board.name}",
+                   options.lanes)
 
 
 def main(arguments: list[str]) -> int:

@@ -35,17 +35,29 @@ ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8,
 LANE_LUTS, OTHER_LUTS = 150, 4000
 
 
-def fit_program(model: Model, board: Board) -> Program:
+def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program:
     """Compile ``model`` for the engine on ``board`` that needs the fewest cycles.
 
     On iCE40 the engine is the same for every network; on ECP5 its array is the quickest that fits,
     its memories are as deep as this network needs, and its weights have 4 bits where that is
-    enough. Raises `UserError` with the number of missing bytes when the board is too small.
+    enough. ``lanes`` is the number of multipliers that the array must have, if one is given. Raises
+    `UserError` with the number of missing bytes when the board is too small, and when it has no
+    array of so many lanes.
     """
+    arrays = ([ICE40_ARRAY] if board.family == "ice40"
+              else list(ecp5_arrays(model, board.budget)))
+    if lanes is not None:
+        sizes = sorted({array.mac_units for array in arrays})
+        arrays = [array for array in arrays if array.mac_units == lanes]
+        if not arrays:
+            raise UserError(
+                f"there is no array of {lanes} lanes for network {model.name} on {board.name}, "
+                f"which has {board.budget.multipliers} multiplier blocks and {board.budget.lut4} "
+                f"lookup tables; there are arrays of {', '.join(map(str, sizes))} lanes (--lanes)")
     if board.family == "ice40":
         return compile_program(model, ICE40_ARRAY)
     programs, refusals = [], []
-    for config in ecp5_arrays(model, board.budget):
+    for config in arrays:
         try:
             programs.append(fit_memories(model, config, board))
         except UserError as refusal:

@@ -26,6 +26,8 @@ from .simulate import ENGINES, make_engine, simulate
 
 #: Samples simulated when the user does not say.
 DEFAULT_SAMPLES = 10
+#: What ``--lanes`` means, here and in `hw.build`.
+LANES_HELP = "multipliers of the array (default: as quick as fits the board)"
 
 
 def known_board(name: str) -> Board:
@@ -39,15 +41,15 @@ def known_board(name: str) -> Board:
 def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str = "compiled",
         board: str = "icebreaker", console: Console | None = None,
         observe: Callable[[dict[str, np.ndarray]], None] = lambda maps: None,
-        reproducer: str | None = None, stop_after: str | None = None, vcd: str | None = None
-        ) -> dict[str, Any]:
+        reproducer: str | None = None, stop_after: str | None = None, vcd: str | None = None,
+        lanes: int | None = None) -> dict[str, Any]:
     """Simulate ``samples`` of a data file on the engine that fits ``network`` on ``board``.
 
     ``network`` is a NET.q.npz; ``engine`` one of `hw.simulate.ENGINES`; ``observe`` and
     ``reproducer`` as for `hw.simulate.simulate`; ``stop_after`` names the last layer to run; the
-    waves of the last sample go into the file ``vcd`` (engine "amaranth"). Returns the
-    dictionary of `hw.simulate.simulate` with ``engine`` and ``board``. Raises `UserError`
-    for bad files, names or counts.
+    waves of the last sample go into the file ``vcd`` (engine "amaranth"); ``lanes`` as for
+    `hw.fit.fit_program`. Returns the dictionary of `hw.simulate.simulate` with ``engine`` and
+    ``board``. Raises `UserError` for bad files, names or counts.
     """
     console = console or Console(stderr=True)
     if samples < 1:
@@ -57,7 +59,7 @@ def sim(network: str, data: str, *, samples: int = DEFAULT_SAMPLES, engine: str 
     check_data(inputs, model)
     if stop_after is not None:
         model = model.until(stop_after)
-    program = fit_program(model, known_board(board))
+    program = fit_program(model, known_board(board), lanes)
     with console.status(f"preparing the {engine} engine"):
         simulated = make_engine(engine, program, board, vcd)
 
@@ -94,6 +96,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--engine", choices=ENGINES, default="compiled")
     parser.add_argument("--board", default="icebreaker", metavar="NAME",
                         help=f"one of {', '.join(sorted(BOARDS))} (default: icebreaker)")
+    parser.add_argument("--lanes", type=int, metavar="N", help=LANES_HELP)
     parser.add_argument("--stop-after", metavar="LAYER", help="run the network up to this layer")
     parser.add_argument("--vcd", metavar="FILE",
                         help="write the last sample's waves (--engine amaranth)")
@@ -116,7 +119,7 @@ def main(arguments: list[str]) -> int:
 
     result = sim(options.network, options.data, samples=options.samples, engine=options.engine,
                  board=options.board, observe=collect, reproducer=options.reproducer,
-                 stop_after=options.stop_after, vcd=options.vcd)
+                 stop_after=options.stop_after, vcd=options.vcd, lanes=options.lanes)
     if options.dump:
         write_atomically(options.dump, npz_bytes({name: np.concatenate(parts)
                                                   for name, parts in maps.items()}))

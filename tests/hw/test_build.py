@@ -289,8 +289,8 @@ def test_simulation_that_differs_stops_the_build(folder, simulated, capsys, monk
     """One bit of the last weight of the tape flipped."""
     fit = hw.build.fit_program
 
-    def damaged(model, board):
-        program = fit(model, board)
+    def damaged(model, board, lanes):
+        program = fit(model, board, lanes)
         tape = program.tape.copy()
         tape[np.nonzero(tape[:, 0])[0][-1], 0] ^= 64
         return replace(program, tape=tape)

@@ -47,6 +47,26 @@ def test_the_quickest_array_that_fits(name):
     assert {(array.channels, array.pixels) for array in arrays} <= set(ECP5_ARRAYS)
 
 
+def test_lanes_as_asked():
+    model = convolution((8, 60, 60), 8)
+    assert fit_program(model, board("icebreaker"), 16).config == ICE40_ARRAY
+    for lanes in (16, 64):
+        assert fit_program(model, board("ulx3s_85f"), lanes).config.mac_units == lanes
+
+
+@pytest.mark.parametrize("name, lanes, words", [
+    ("icebreaker", 64, "which has 8 multiplier blocks and 5280 lookup tables; there are arrays of "
+                       "16 lanes (--lanes)"),
+    ("ulx3s_25f", 512, "which has 28 multiplier blocks and "),
+    ("ulx3s_85f", 40, "which has 156 multiplier blocks and ")])
+def test_lanes_that_do_not_go_with_the_board(name, lanes, words):
+    with pytest.raises(UserError) as error:
+        fit_program(convolution(), board(name), lanes)
+    assert str(error.value).startswith(
+        f"there is no array of {lanes} lanes for network small on {name}, {words}")
+    assert str(error.value).endswith(" lanes (--lanes)")
+
+
 def test_larger_devices_are_quicker():
     cycles = [fit_program(convolution((8, 48, 48), 32), board(name)).predicted_cycles
               for name in ECP5_BOARDS]

@@ -61,8 +61,8 @@ def test_a_mismatch_is_exit_code_1(folder, monkeypatch, capsys):
     """Signs of the last group's last weights turned."""
     fit = hw.sim.fit_program
 
-    def damaged(model, board):
-        program = fit(model, board)
+    def damaged(model, board, lanes):
+        program = fit(model, board, lanes)
         tape = program.tape.copy()
         tape[-4:, 0] ^= 255
         return replace(program, tape=tape)
@@ -100,6 +100,8 @@ def test_stop_after_a_layer_with_waves(folder, capsys):
 @pytest.mark.parametrize("arguments, sentence", [
     (["--samples", "0"], "--samples must be at least 1, not 0"),
     (["--board", "arty"], "unknown board 'arty'; the boards are icebreaker, "),
+    (["--lanes", "12"], "there is no array of 12 lanes for network random on icebreaker, which has "
+     "8 multiplier blocks and 5280 lookup tables; there are arrays of 16 lanes (--lanes)"),
     (["--json", "none/result.json"], "the directory none of the output does not exist; create it"),
     (["--json", "."], "the output . is a directory; name a file"),
     (["--stop-after", "no"], "has no layer 'no'; its layers are layer0, layer1, layer2"),
