@@ -9,6 +9,7 @@ from typing import Any
 from amaranth.hdl import Elaboratable
 from amaranth.lib.memory import Memory
 
+from .block_ram import column_memory, in_columns
 from .clocks import Ecp5ClockGenerator, Ice40ClockGenerator
 from .pll import ecp5_pll, ice40_pll
 from .spram import spram_memory
@@ -65,7 +66,10 @@ class Ice40Mixin(SynthesisDefaults):
 
 
 class Ecp5Mixin(SynthesisDefaults):
-    """For `LatticeECP5Platform` classes: a PLL clock."""
+    """For `LatticeECP5Platform` classes: a PLL clock, and deep block RAM in columns."""
+
+    #: Yosys 0.66's abc9 stops at an assertion over designs with cells of ours like PFUMX.
+    synth_opts = "-noabc9"
 
     def __init__(self, clock_mhz: float) -> None:
         """Choose the PLL for ``clock_mhz``; `ValueError` when it cannot make that."""
@@ -78,3 +82,7 @@ class Ecp5Mixin(SynthesisDefaults):
     def create_missing_domain(self, name: str) -> Elaboratable | None:
         """The PLL and its reset for "sync"; no other domain is made."""
         return Ecp5ClockGenerator(self.pll) if name == "sync" else None
+
+    def get_memory(self, memory: Memory) -> Elaboratable:
+        """Columns for a deep memory; Yosys chooses for all others."""
+        return column_memory(memory) if in_columns(memory) else memory.elaborate(None)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 from .address_generator import AddressGenerator
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
-from .mac_array import MacArray
+from .mac_array import MacArray, array_latency
 from .memory import EngineMemory
 from .memory_reader import MemoryReader
 from .result_writer import ResultWriter
@@ -70,12 +70,12 @@ class Accelerator(wiring.Component):
             config.channels, config.activation_depth, single_port=single)
 
         tape_addresses = TapeReader(config)
-        tape_words     = MemoryReader(config.tape_bytes, TapeWord)
+        tape_words     = MemoryReader(config.tape_bytes, TapeWord,
+                                      quick_tags=config.pipelined)
         addresses      = AddressGenerator(config.strips)
         windows        = WindowMemory(config.pixels, config.channels, config.strips)
-        array          = MacArray(config.pixels, config.channels, config.accumulator_bits,
-                                  config.weight_bits, config.strips)
-        writer         = ResultWriter(config, MacArray.latency)
+        array          = MacArray(config)
+        writer         = ResultWriter(config, array_latency(config))
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
         m.submodules.tape_addresses = clear(tape_addresses)
         m.submodules.tape_words     = clear(tape_words)

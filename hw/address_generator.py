@@ -15,7 +15,7 @@ class AddressGenerator(wiring.Component):
     slide, the inner of the tiles' loops goes downwards. A position outside the map yields the
     padding word's address. In a map of ``strips`` (`hw.strips`) a row before or after a strip is
     the one at its other end, of the strip before or after it, and the tag says so. One address per
-    cycle.
+    cycle, the first one :attr:`latency` cycles after ``begin``.
 
     Members
     -------
@@ -23,6 +23,8 @@ class AddressGenerator(wiring.Component):
     begin : In(1), starts a layer; give it while idle
     o : Out(stream of {address, tag: PLACE})
     """
+
+    latency = 3
 
     def __init__(self, strips: int = 1) -> None:
         self.strips = strips
@@ -34,17 +36,19 @@ class AddressGenerator(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Counters decide which loop level advances; that level's steps are added."""
+        """Counters decide which loop level advances; its steps are chosen; they are added."""
         m = Module()
         layer = self.layer
 
+        inner_last = Signal(COORDINATE_BITS)        # the innermost loop over patches
+        m.d.sync += inner_last.eq(Mux(layer.slides, 0, layer.inner_last))
         # (counter, last index), innermost first
         word = Signal(8)
         counters: list[tuple[Signal, Value]] = [
             (word, layer.patch_column_last),
             (Signal(COORDINATE_BITS, name="patch_row"), layer.patch_row_last),
             (Signal(COORDINATE_BITS, name="input_group"), layer.input_group_last),
-            (Signal(COORDINATE_BITS, name="inner"), Mux(layer.slides, 0, layer.inner_last)),
+            (Signal(COORDINATE_BITS, name="inner"), inner_last),
             (Signal(COORDINATE_BITS, name="outer"), layer.outer_last),
             (Signal(COORDINATE_BITS, name="output_group"), layer.output_group_last),
         ]
@@ -63,20 +67,34 @@ class AddressGenerator(wiring.Component):
         row_steps = [0, 1, layer.row_restart, layer.row_restart, layer.row_outer,
                      layer.row_output_group]
 
-        running = Signal()
-        advance = Signal()
-        m.d.comb += [self.o.valid.eq(running), advance.eq(running & self.o.ready)]
-        with m.If(advance):
+        # Three places move on together: the counters, what follows from them, and the output.
+        running, valid, advance = Signal(), Signal(), Signal()
+        m.d.comb += advance.eq(~self.o.valid | self.o.ready)
+        place = Signal(PLACE)                       # of the word at ``address``
+        address_step = Signal.like(address)         # from there to the next one
+        column_step  = Signal.like(column)
+        row_step     = Signal.like(row)
+        with m.If(advance & running):
             with m.If(wraps[-1]):
                 m.d.sync += running.eq(0)
             for level, (counter, _) in enumerate(counters):
                 enable = wraps[level - 1] if level else 1
                 with m.If(enable):
                     m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
+        with m.If(advance):
             m.d.sync += [
-                address.eq(address + first_match(wraps, address_steps)),
-                column.eq(column + first_match(wraps, column_steps)),
-                row.eq(row + first_match(wraps, row_steps)),
+                valid.eq(running),
+                place.column.eq(word),
+                place.row_end.eq(at_last[0]),
+                address_step.eq(first_match(wraps, address_steps)),
+                column_step.eq(first_match(wraps, column_steps)),
+                row_step.eq(first_match(wraps, row_steps)),
+            ]
+        with m.If(advance & valid):
+            m.d.sync += [
+                address.eq(address + address_step),
+                column.eq(column + column_step),
+                row.eq(row + row_step),
             ]
         with m.If(self.begin):
             m.d.sync += [
@@ -85,23 +103,25 @@ class AddressGenerator(wiring.Component):
                 column.eq(layer.first_column),
                 row.eq(layer.first_row),
             ]
+
         tag = self.o.payload.tag
         inside = Signal()
-        m.d.comb += [
-            inside.eq((column < layer.width) & (row < layer.height)),
-            self.o.payload.address.eq(Mux(inside, address, layer.pad_address)),
-            tag.column.eq(word),
-            tag.row_end.eq(at_last[0]),
-        ]
-        if self.strips > 1:
-            before = row[-1]                    # a negative row
-            with m.If(layer.in_strips & (column < layer.width) & ~inside):
-                m.d.comb += [
-                    self.o.payload.address.eq(Mux(before, address + layer.strip_words,
-                                                  address - layer.strip_words)),
-                    tag.before.eq(before),
-                    tag.after.eq(~before),
-                ]
+        m.d.comb += inside.eq((column < layer.width) & (row < layer.height))
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(valid),
+                tag.eq(place),
+                self.o.payload.address.eq(Mux(inside, address, layer.pad_address)),
+            ]
+            if self.strips > 1:
+                before = row[-1]                    # a negative row
+                with m.If(layer.in_strips & (column < layer.width) & ~inside):
+                    m.d.sync += [
+                        self.o.payload.address.eq(Mux(before, address + layer.strip_words,
+                                                      address - layer.strip_words)),
+                        tag.before.eq(before),
+                        tag.after.eq(~before),
+                    ]
         return m
 
 

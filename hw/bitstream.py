@@ -41,13 +41,14 @@ class Bitstream:
 
 
 def build_bitstream(board: Board, config: EngineConfig,
-                    stage: Callable[[str], None] = lambda name: None) -> Bitstream:
+                    stage: Callable[[str], None] = lambda name: None,
+                    seeds: tuple[int, ...] = SEEDS) -> Bitstream:
     """The bitstream of an engine with its host link on ``board``.
 
     Finished steps are kept in the cache under a digest of the design and the tools, so an
     interrupted build goes on where it stopped. Tools run in a folder of this process's own and
     results enter the cache in one step each, so builds of the same design may run at a time.
-    ``stage`` hears the name of each step before it starts. Tries `SEEDS` until the clock is met;
+    ``stage`` hears the name of each step before it starts. Tries ``seeds`` until the clock is met;
     when none meets it the quickest is returned. Raises `UserError` when a tool fails, for example
     because the design does not fit, and when the disk is full.
     """
@@ -63,18 +64,18 @@ def build_bitstream(board: Board, config: EngineConfig,
         plan.extract(work)
         commands = json.loads(plan.files["build_top.json"])["commands"]
         run = _Runner(folder, Path(work), tools, stage)
-        return run_steps(board, platform.clock_mhz, commands, run)
+        return run_steps(board, platform.clock_mhz, commands, run, seeds)
 
 
 def run_steps(board: Board, clock_mhz: float, commands: list[list[str]],
-              run: "_Runner") -> Bitstream:
+              run: "_Runner", seeds: tuple[int, ...] = SEEDS) -> Bitstream:
     """Run synthesis, then place and route for one seed after the other, then the packer."""
     tools = run.tools
     synthesize, route, pack = (command[1:] for command in commands)
     seconds = {tools.yosys.name: run.step(tools.yosys, synthesize, "top.json", "top.json")}
     best: tuple[float, int] = (0.0, 0)
     routed = route[-1]                      # nextpnr's result: top.asc or top.config
-    for seed in SEEDS:
+    for seed in seeds:
         arguments = [*with_seed(route, seed), "--timing-allow-fail"]
         seconds[tools.nextpnr.name] = seconds.get(tools.nextpnr.name, 0) + run.step(
             tools.nextpnr, arguments, routed, f"seed{seed}-{routed}", "top.report.json",

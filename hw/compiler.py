@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ref.errors import UserError
-from ref.model import SHIFTS, Model
+from ref.model import Model
 
 from .config import EngineConfig
 from .descriptor import COORDINATE_BITS, pack_descriptor
@@ -221,7 +221,7 @@ def descriptor_fields(step: Step, config: EngineConfig, sources: list[Placement]
         "strip_pad": int(step.pad[0]), "strip_words": height * width * pixel,
         "depthwise": int(step.depthwise), "maximum": int(step.maximum), "hold": int(step.hold),
         "signed_output": int(step.signed_output), "last_layer": int(last_layer),
-        "shift": SHIFTS.index(step.shift), "lo": step.lo, "slides": int(shape.slides),
+        "shift": config.shifts.index(step.shift), "lo": step.lo, "slides": int(shape.slides),
         "channel_last": shape.products[-1] - 1, "input_group_last": input_groups_back,
         "kernel_row_last": kernel_rows - 1, "kernel_column_last": kernel_columns - 1,
         "inner_last": inner_last, "outer_last": outer_last,

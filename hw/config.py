@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from ref.errors import UserError
+from ref.model import SHIFTS
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,19 @@ class EngineConfig:
     activation_depth: int        # words of activation memory
     single_port: bool            # activation memory does one access per cycle, read or write
     strips: int = 1              # strips of a map that a word may hold side by side: 1 or 4
-    accumulator_bits: int = 24
+    accumulator_bits: int = 24   # of a sum of products
+    bias_bits: int = 0           # more bits of a sum with its bias
     multiplier_slice: int = 16   # multiplier bits per partial product in the requantizer
     weight_bits: int = 8         # bits of a weight, 8 or 4
+    maximum: bool = True         # lanes can keep the largest product, for max pooling
+    leaky: bool = True           # negative sums can have multipliers of their own
+    clips: bool = True           # results can have bounds other than those of bytes
+    shifts: tuple[int, ...] = SHIFTS    # of requantizations, as many of the reference's as needed
+    pipelined: bool = False      # more registers, and multiplexers behind them, as suits ECP5
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
+        object.__setattr__(self, "shifts", tuple(self.shifts))      # JSON has lists
         if self.channels not in (2, 4, 8, 16, 32):
             raise UserError(f"channels must be 2, 4, 8, 16 or 32, not {self.channels}")
         if not 1 <= self.pixels <= 16:
@@ -47,13 +55,25 @@ class EngineConfig:
             raise UserError(f"multiplier_slice must be 4, 8 or 16, not {self.multiplier_slice}")
         if self.weight_bits not in (4, 8):
             raise UserError(f"weight_bits must be 4 or 8, not {self.weight_bits}")
+        if self.shifts != tuple(shift for shift in SHIFTS
+                                if shift == SHIFTS[0] or shift in self.shifts):
+            raise UserError(f"shifts must be {SHIFTS[0]} and some of "
+                            f"{', '.join(map(str, SHIFTS[1:]))}, not {self.shifts}")
         if not 16 <= self.accumulator_bits <= 24:            # `hw.requantizer.constants_layout`
             raise UserError(f"accumulator_bits must be 16 to 24, not {self.accumulator_bits}")
+        if not 0 <= self.bias_bits <= 24 - self.accumulator_bits:
+            raise UserError(f"bias_bits must be 0 to {24 - self.accumulator_bits}, "
+                            f"not {self.bias_bits}")
 
     @property
     def mac_units(self) -> int:
         """Products per cycle."""
         return self.channels * self.pixels
+
+    @property
+    def biased_bits(self) -> int:
+        """Bits of a sum with its bias."""
+        return self.accumulator_bits + self.bias_bits
 
     @property
     def tape_bytes(self) -> int:

@@ -49,10 +49,12 @@ class ConstantBanks(wiring.Component):
                 m.d.sync += whole.eq(1)
         if self.chunks == 1:
             arriving = Signal(64 * self.config.channels, reset_less=True)
+            used = Signal.like(arriving)
+            m.d.comb += self.o.eq(used)
             with m.If(self.valid):
                 m.d.sync += arriving.eq(Cat(arriving, self.constant)[-len(arriving):])
             with m.If(self.switch):
-                m.d.sync += self.o.eq(arriving)
+                m.d.sync += used.eq(arriving)
             return m
 
         # One memory for each of the words that make up a chunk's constants, all read together.

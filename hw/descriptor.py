@@ -21,7 +21,7 @@ FIELDS: dict[str, tuple[int, str]] = {
     "hold":            (1, "one weight word serves every product of the group"),
     "signed_output":   (1, "results are stored as v + 128"),
     "last_layer":      (1, "the program ends after this layer"),
-    "shift":           (2, "index into ref.model.SHIFTS"),
+    "shift":           (2, "index into EngineConfig.shifts"),
     "lo":              (8, "lower clip bound as stored"),
     "slides":          (1, "tiles follow each other downwards and share rows of their patches"),
     "channel_last":    (5, "last channel of the last input group"),

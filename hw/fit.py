@@ -3,14 +3,29 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from amaranth.utils import ceil_log2
+
 from boards import Board, Budget
+from boards.block_ram import SHAPES, blocks
+from ref.bounds import propagate
 from ref.errors import UserError
-from ref.model import Conv2d, Model
+from ref.model import (
+    SHIFTS,
+    Add,
+    AveragePool2d,
+    Conv2d,
+    MaxPool2d,
+    Model,
+    Requantization,
+    Tensor,
+)
 
 from .compiler import compile_program
 from .config import EngineConfig
-from .lowering import largest_weight
+from .joins import added_bits, sum_bits
+from .lowering import clips, largest_weight, stored_sum_bits
 from .program import Program
+from .silent import without_large_constants
 from .tape_reader import TapeWord
 from .window_memory import PLACES_BITS
 
@@ -18,32 +33,34 @@ from .window_memory import PLACES_BITS
 SPRAM_WORDS = 16384
 #: Most words of a memory, by the width of their addresses.
 LONGEST = 1 << 16
-#: Depths of engines' memories are multiples of this, so that similar networks share a bitstream.
-DEPTH_STEP = 512
-#: Bytes that one DP16KD holds, and its shapes with all bits, bits by words.
+#: Depths of engines' memories are multiples of the shallowest block's.
+DEPTH_STEP = SHAPES[0][1]
+#: Bytes that one DP16KD holds.
 BLOCK_BYTES = 2048
-BLOCK_SHAPES = ((36, 512), (18, 1024), (9, 2048))
-#: Blocks not planned for, since `blocks` is an estimate.
-SPARE_BLOCKS = 2
 #: The array of iCE40UP5K: eight SB_MAC16 in dual 8x8 mode are 16 multipliers, so the requantizer's
 #: is made of lookup tables, in slices.
 ICE40_ARRAY = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRAM_WORDS,
                            activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4)
 #: Channels and pixels of the arrays for ECP5.
 ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
+#: Widths of their sums, and the widest that one multiplier takes: wider ones take two of them.
+ACCUMULATORS, MULTIPLIER_BITS = (16, 18, 20, 24), 18
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
-LANE_LUTS, OTHER_LUTS = 150, 4000
+LANE_LUTS, OTHER_LUTS = 100, 4000
+#: A smaller array is taken where it needs at most this part more cycles than the quickest.
+PATIENCE = 1 / 8
 
 
 def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program:
-    """Compile ``model`` for the engine on ``board`` that needs the fewest cycles.
+    """Compile ``model`` for the engine on ``board`` that needs few cycles and few multipliers.
 
-    On iCE40 the engine is the same for every network; on ECP5 its array is the quickest that fits,
-    its memories are as deep as this network needs, and its weights have 4 bits where that is
-    enough. ``lanes`` is the number of multipliers that the array must have, if one is given. Raises
-    `UserError` with the number of missing bytes when the board is too small, and when it has no
-    array of so many lanes.
+    On iCE40 the engine is the same for every network; on ECP5 its array is the smallest that is
+    about as quick as the quickest that fits, and its memories are as deep and its numbers as wide
+    as this network needs. ``lanes`` is the number of products per cycle that the array must have,
+    if one is given. Raises `UserError` with the number of missing bytes when the board is too
+    small, and when it has no array of so many lanes.
     """
+    model = without_large_constants(model)
     arrays = ([ICE40_ARRAY] if board.family == "ice40"
               else list(ecp5_arrays(model, board.budget)))
     if lanes is not None:
@@ -64,32 +81,69 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
             refusals.append(refusal)
     if not programs:
         raise refusals[-1]                       # of the smallest array, which leaves most memory
-    return min(programs, key=lambda program: (program.predicted_cycles, program.config.mac_units))
+    limit = (1 + PATIENCE) * min(program.predicted_cycles for program in programs)
+    return min((program for program in programs if program.predicted_cycles <= limit),
+               key=lambda program: (program.config.mac_units, program.predicted_cycles))
 
 
 def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
-    """Arrays within ``budget``'s multipliers and lookup tables, as many requantizers as possible.
-
-    Weights have 4 bits if the model's have.
-    """
-    largest = max((largest_weight(layer) for layer in model.layers if isinstance(layer, Conv2d)),
-                  default=0)
+    """Arrays within ``budget``'s multipliers and lookup tables, with most requantizers."""
+    lanes = fitted_lanes(model)
     for channels, pixels in ECP5_ARRAYS:
         for share in (1, 2, 4, 8):
-            config = EngineConfig(
-                channels=channels, pixels=pixels, requantizers=channels // share,
-                tape_depth=LONGEST, activation_depth=LONGEST, single_port=False, strips=4)
-            narrow = replace(config, weight_bits=4)
-            config = narrow if largest <= narrow.largest_weight else config
+            config = replace(lanes, channels=channels, pixels=pixels,
+                             requantizers=channels // share)
             if (multiplier_blocks(config) <= budget.multipliers
                     and LANE_LUTS * config.mac_units + OTHER_LUTS <= budget.lut4):
                 yield config
                 break
 
 
+def fitted_lanes(model: Model) -> EngineConfig:
+    """An engine whose lanes and requantizers have what the model needs.
+
+    Weights have 4 bits if the model's have, sums one of few widths, so that networks of a kind
+    share a bitstream.
+    """
+    bounds = propagate(model)
+    largest, needed, stored = 0, 0, 0
+    rules: list[tuple[Requantization | Add, Tensor]] = []
+    for layer in model.layers:
+        match layer:
+            case Conv2d() | AveragePool2d():
+                rules.append((layer.requantization, model.tensors[layer.output]))
+                needed = max(needed, layer.proof.bits)
+                source = layer.inputs[0]
+                stored = max(stored, stored_sum_bits(layer, model.tensors[source], bounds[source]))
+            case Add():
+                rules.append((layer, model.tensors[layer.output]))
+                needed = max(needed, sum_bits(layer, model))
+                stored = max(stored, added_bits(layer))
+        if isinstance(layer, Conv2d):
+            largest = max(largest, largest_weight(layer))
+    biased, summed = (next((bits for bits in ACCUMULATORS if bits >= width), ACCUMULATORS[-1])
+                      for width in (needed, min(needed, stored)))
+    if stored > summed:                  # sums wrap, and the sum with the bias makes up for it
+        summed = biased
+    config = EngineConfig(
+        channels=8, pixels=1, requantizers=8, tape_depth=LONGEST, activation_depth=LONGEST,
+        single_port=False, strips=4, accumulator_bits=summed, bias_bits=biased - summed,
+        maximum=any(isinstance(layer, MaxPool2d) for layer in model.layers),
+        shifts=tuple(shift for shift in SHIFTS
+                     if shift == SHIFTS[0] or any(rule.shift == shift for rule, _ in rules)),
+        clips=any(clips(rule, target) for rule, target in rules),
+        leaky=any(isinstance(rule, Requantization) and rule.multiplier_negative is not None
+                  for rule, _ in rules),
+        pipelined=True)
+    narrow = replace(config, weight_bits=4)
+    return narrow if largest <= narrow.largest_weight else config
+
+
 def multiplier_blocks(config: EngineConfig) -> int:
-    """MULT18X18D of an engine: one for each lane, two for each requantizer."""
-    return config.mac_units + 2 * config.requantizers
+    """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
+    pixels = -(-config.pixels // 2) if config.weight_bits == 4 else config.pixels
+    return (config.channels * pixels
+            + config.requantizers * (1 if config.biased_bits <= MULTIPLIER_BITS else 2))
 
 
 def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
@@ -99,7 +153,7 @@ def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
     """
     window_blocks = config.pixels * blocks(8 * config.channels, 1 << PLACES_BITS)
     queue_blocks = blocks(8 * config.tape_bytes + TapeWord.as_shape().width, 1)
-    available = board.budget.block_rams - window_blocks - queue_blocks - SPARE_BLOCKS
+    available = board.budget.block_rams - window_blocks - queue_blocks
     program = compile_program(model, config)
     tape_depth = rounded(len(program.tape))
     left = available - blocks(8 * config.tape_bytes, tape_depth)
@@ -117,15 +171,16 @@ def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
             f"{program.activation_words * config.channels} for feature maps, which is {missing} "
             f"block RAMs ({missing * BLOCK_BYTES} bytes) more than {board.name} has; use fewer "
             "weight bits (--preset w4a8), a smaller network or a larger board")
-    return replace(program, config=replace(config, tape_depth=tape_depth, activation_depth=rounded(
-        program.activation_words)))
+    activation_depth = rounded(program.activation_words)
+    # A power of two needs no multiplexers; of these the wider memory has more.
+    spare = left - blocks(8 * config.channels, activation_depth)
+    power = 1 << ceil_log2(activation_depth)
+    if blocks(8 * config.channels, power) - blocks(8 * config.channels, activation_depth) <= spare:
+        activation_depth = power
+    return replace(program, config=replace(config, tape_depth=tape_depth,
+                                           activation_depth=activation_depth))
 
 
 def rounded(words: int) -> int:
     """The depth of a memory for so many words."""
     return min(-(-words // DEPTH_STEP) * DEPTH_STEP, LONGEST)
-
-
-def blocks(bits: int, depth: int) -> int:
-    """DP16KD of a memory of ``depth`` words; Yosys mixes shapes and needs one more at most."""
-    return min(-(-bits // width) * -(-depth // words) for width, words in BLOCK_SHAPES)

@@ -26,15 +26,12 @@ def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
     these are more than the array makes, or the sums too wide.
     """
     sources, target = [model.tensors[name] for name in layer.inputs], model.tensors[layer.output]
-    factor = np.array([common_factor(int(one), int(other)) for one, other in layer.multiplier.T])
-    weight = layer.multiplier // factor                                     # (2, C)
+    factor, weight = factored(layer)
     repeats = -(-int(weight.max()) // config.largest_weight)
     if repeats > MOST_REPEATS:
         raise UserError(f"layer {layer.name}: a multiplier of its sum takes {repeats} products and "
                         f"the engine makes {MOST_REPEATS}; quantize the network again")
-    reach = [sum(weight * np.array([[getattr(source, end)] for source in sources]))
-             for end in ("lo", "hi")]
-    bits = signed_bits(int(reach[0].min()), int(reach[1].max()))
+    bits = added_bits(layer) if config.bias_bits else sum_bits(layer, model)
     if bits > config.accumulator_bits:
         raise UserError(f"layer {layer.name} needs an accumulator of {bits} bits and the engine "
                         f"has {config.accumulator_bits}; quantize the network again")
@@ -49,6 +46,27 @@ def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
         maximum=False, hold=False, pad=np.zeros(channels, np.int64),
         bias=-(offsets * weight).sum(axis=0), multiplier=factor << GUARD_BITS, shift=layer.shift,
         lo=int(layer.lo[0]) + stored, hi=layer.hi + stored, signed_output=target.signed, macs=0)
+
+
+def factored(layer: Add) -> tuple[np.ndarray, np.ndarray]:
+    """A sum's multipliers as common factors (C,) and weights (2, C)."""
+    factor = np.array([common_factor(int(one), int(other)) for one, other in layer.multiplier.T])
+    return factor, layer.multiplier // factor
+
+
+def sum_bits(layer: Add, model: Model) -> int:
+    """Bits of the accumulator that a sum needs."""
+    _, weight = factored(layer)
+    lowest, highest = (sum(weight * np.array([[getattr(model.tensors[name], end)]
+                                              for name in layer.inputs]))
+                       for end in ("lo", "hi"))
+    return signed_bits(int(lowest.min()), int(highest.max()))
+
+
+def added_bits(layer: Add) -> int:
+    """Bits of the sum of a layer's operands as stored, before the bias."""
+    _, weight = factored(layer)
+    return signed_bits(0, 255 * int(weight.sum(0).max()))
 
 
 def common_factor(one: int, other: int) -> int:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ref.bounds import Bounds, accumulator_bounds, layer_operands, propagate, signed_bits
 from ref.errors import UserError
 from ref.model import (
     Add,
@@ -26,27 +27,32 @@ def lower(model: Model, config: EngineConfig) -> Lowering:
     """A model as steps. Raises `UserError` naming a layer the engine cannot run."""
     word = config.channels
     maps = maps_of(model, word)
+    bounds = propagate(model)
     steps = []
     for layer in model.layers:
         source, target = model.tensors[layer.inputs[0]], model.tensors[layer.output]
         match layer:
             case MaxPool2d():
+                if not config.maximum:
+                    raise UserError(f"layer {layer.name}: this engine is built without max "
+                                    "pooling; build one for this network")
                 steps.append(unchanged(layer.name, source, layer.output, layer.window,
                                        maximum=True))
             case Concat() | SpaceToDepth():
                 steps += move_steps(layer, model, maps, word)
             case Add():
-                check_rounding(layer, target, layer)
+                check_rounding(layer, target, layer, config)
                 steps.append(add_step(layer, model, config))
             case Conv2d() | AveragePool2d():
-                check_rounding(layer, target, layer.requantization)
-                steps.append(summing_step(layer, source, target, config))
+                check_rounding(layer, target, layer.requantization, config)
+                steps.append(summing_step(layer, source, target, bounds[source.name], config))
             case _:
                 raise TypeError(f"layer {layer.name!r} is of unknown kind {type(layer).__name__}")
     return Lowering(steps, maps)
 
 
-def check_rounding(layer: Layer, target: Tensor, rule: Requantization | Add) -> None:
+def check_rounding(layer: Layer, target: Tensor, rule: Requantization | Add,
+                   config: EngineConfig) -> None:
     """Raise `UserError` for a result that the engine cannot round or clip to."""
     if target.bits > 8:
         raise UserError(f"layer {layer.name}: the engine does not write results of {target.bits} "
@@ -57,15 +63,32 @@ def check_rounding(layer: Layer, target: Tensor, rule: Requantization | Add) -> 
     if np.any(rule.lo != rule.lo[0]):
         raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all "
                         "channels")
+    if rule.shift not in config.shifts:
+        raise UserError(f"layer {layer.name} is scaled by a shift of {rule.shift} and this engine "
+                        "is built without; build one for this network")
+    if clips(rule, target) and not config.clips:
+        raise UserError(f"layer {layer.name} has clip bounds and this engine is built without; "
+                        "build one for this network")
 
 
-def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor,
+def clips(rule: Requantization | Add, target: Tensor) -> bool:
+    """Whether a result has bounds within those of the byte that stores it."""
+    stored = STORED_OFFSET if target.signed else 0
+    return bool(np.any(rule.lo + stored != 0) or np.any(rule.hi + stored != 255))
+
+
+def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor, bounds: Bounds,
                  config: EngineConfig) -> Step:
-    """Sums of products, rounded once."""
-    if layer.proof.bits > config.accumulator_bits:
+    """Sums of products, rounded once; ``bounds`` are those of the ``source``."""
+    if layer.proof.bits > config.biased_bits:
         raise UserError(
             f"layer {layer.name} needs an accumulator of {layer.proof.bits} bits and the engine "
-            f"has {config.accumulator_bits}; use fewer weight bits (--preset)")
+            f"has {config.biased_bits}; use fewer weight bits (--preset)")
+    bits = stored_sum_bits(layer, source, bounds)
+    if config.bias_bits and bits > config.accumulator_bits:
+        raise UserError(f"layer {layer.name} needs an accumulator of {bits} bits without the bias "
+                        f"and this engine has {config.accumulator_bits}; build one for this "
+                        "network")
     offset = STORED_OFFSET if source.signed else 0
     if isinstance(layer, Conv2d):
         if largest_weight(layer) > config.largest_weight:
@@ -80,6 +103,9 @@ def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor,
         weight = np.ones((source.shape[0], 1, *layer.window.kernel), np.int64)
         depthwise, pad, macs = True, np.full(source.shape[0], offset), 0
     constants = layer.requantization
+    if constants.multiplier_negative is not None and not config.leaky:
+        raise UserError(f"layer {layer.name}: this engine is built without leaky ReLU; build one "
+                        "for this network")
     stored = STORED_OFFSET if target.signed else 0
     return Step(
         name=layer.name, sources=(source.name,), target=target.name,
@@ -91,6 +117,21 @@ def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor,
         shift=constants.shift,
         lo=int(constants.lo[0]) + stored, hi=constants.hi + stored,
         signed_output=target.signed, macs=macs)
+
+
+def stored_sum_bits(layer: Conv2d | AveragePool2d, source: Tensor, bounds: Bounds) -> int:
+    """Bits of the layer's sums of products with activations as stored, before the bias.
+
+    ``bounds`` are those of the ``source``. They matter where the sum with the bias is wider;
+    otherwise sums may wrap.
+    """
+    stored = STORED_OFFSET if source.signed else 0
+    weight, bias, pad_value, groups = layer_operands(layer, source.shape[0])
+    lowest, highest = bounds
+    lows, highs = accumulator_bounds(
+        weight, np.zeros_like(bias), lowest + stored, highest + stored,
+        None if pad_value is None else pad_value + stored, groups)
+    return signed_bits(int(lows.min()), int(highs.max()))
 
 
 def largest_weight(layer: Conv2d) -> int:

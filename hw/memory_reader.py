@@ -13,7 +13,8 @@ class MemoryReader(wiring.Component):
 
     A request is issued when a place in the queue is free for its answer, so answers are never lost
     however long the consumer stalls. One word per cycle in the steady state; a word can be taken
-    ``memory_latency + queue_latency`` cycles after its request was accepted.
+    ``memory_latency + queue_latency`` cycles after its request was accepted. With ``quick_tags``
+    they leave registers instead of a block RAM, which takes long to answer on ECP5.
 
     Members
     -------
@@ -28,9 +29,10 @@ class MemoryReader(wiring.Component):
     queue_latency = 2
     depth = 16
 
-    def __init__(self, channels: int, tag: ShapeLike) -> None:
+    def __init__(self, channels: int, tag: ShapeLike, *, quick_tags: bool = False) -> None:
         word = word_layout(channels)
         self.tag = tag
+        self.quick_tags = quick_tags
         super().__init__({
             "request": In(stream.Signature(data.StructLayout({
                 "address": unsigned(ADDRESS_BITS), "tag": tag}))),
@@ -74,6 +76,19 @@ class MemoryReader(wiring.Component):
             read.en.eq((waiting != 0) & (~self.o.valid | self.o.ready)),
             self.o.payload.eq(read.data),
         ]
+        if self.quick_tags:
+            m.submodules.tags = tags = memory.Memory(
+                shape=self.tag, depth=self.depth, init=[],
+                attrs={"ram_style": "distributed", "collision": "undefined"})
+            tag_write, tag_read = tags.write_port(), tags.read_port()
+            m.d.comb += [
+                tag_write.en.eq(write.en),
+                tag_write.addr.eq(write.addr),
+                tag_write.data.eq(tag),
+                tag_read.en.eq(read.en),
+                tag_read.addr.eq(read.addr),
+                self.o.payload.tag.eq(tag_read.data),
+            ]
         m.d.sync += waiting.eq(waiting + valid - read.en)
         with m.If(valid):
             m.d.sync += write.addr.eq(write.addr + 1)

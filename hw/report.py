@@ -28,8 +28,14 @@ PARAMETERS = {
     "activation_depth": "words of feature map memory",
     "single_port": "feature map memory reads or writes in a cycle, not both",
     "accumulator_bits": "bits of a sum of products",
+    "bias_bits": "more bits of a sum with its bias",
     "multiplier_slice": "bits of the scale multiplied per cycle",
     "weight_bits": "bits of a weight",
+    "maximum": "max pooling is built in",
+    "leaky": "multipliers for negative sums are built in",
+    "clips": "results' bounds other than those of bytes are built in",
+    "shifts": "places by which results are scaled down",
+    "pipelined": "more registers, and multiplexers behind them",
 }
 
 

@@ -1,12 +1,17 @@
 """Accumulator to activation: bias, dyadic scale, rounding, clipping."""
 
-from amaranth.hdl import Array, Elaboratable, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Const, Elaboratable, Module, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ref.model import SHIFTS
 
+from .adder import ChoosingAdder
 from .program import STORED_OFFSET
+from .selector import Selector
+
+#: Bits of twice a result that is not far outside the bytes: -256 .. 511 and more.
+HALF_BITS = 10
 
 
 def constants_layout() -> data.StructLayout:
@@ -18,27 +23,35 @@ def constants_layout() -> data.StructLayout:
 class Requantizer(wiring.Component):
     """``o = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` as stored bytes.
 
-    Where ``acc + bias`` is negative, the multiplier is ``multiplier_negative``.
-    Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for every accumulator whose sum
-    with the bias fits ``accumulator_bits``. One result per cycle, :attr:`latency` cycles later, no
-    flow control. The product is summed from partial products of ``multiplier_slice`` multiplier
-    bits: 16 for multiplier blocks, 4 where the multiplier is made of lookup tables and must be
-    short to be quick.
+    Where ``acc + bias`` is negative and the requantizer is ``leaky``, the multiplier is
+    ``multiplier_negative``. Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for
+    every accumulator whose sum with the bias fits ``accumulator_bits``. One result per cycle,
+    :attr:`latency` cycles later, no flow control. The product is summed from partial products of
+    ``multiplier_slice`` multiplier bits: 16 for multiplier blocks, 4 where the multiplier is made
+    of lookup tables and must be short to be quick. Without ``clips`` the bounds are those of a
+    byte, whatever is given.
 
     Members
     -------
-    acc : In(signed(accumulator_bits)), constants : In(constants_layout), both per result
-    shift (index into `ref.model.SHIFTS`), signed_output, lo (as stored) : In, per layer
+    acc : In(2 x signed(accumulator_bits)), upper : In(1), per result: the accumulator is
+        ``acc[upper]``; the choice costs nothing where the bias is added
+    constants : In(constants_layout), per result
+    shift (index into ``shifts``), signed_output, lo (as stored) : In, per layer
     o : Out(unsigned(8))
     """
 
-    latency = 5
+    latency = 6
 
-    def __init__(self, accumulator_bits: int, multiplier_slice: int) -> None:
+    def __init__(self, accumulator_bits: int, multiplier_slice: int, *, clips: bool = True,
+                 leaky: bool = True, shifts: tuple[int, ...] = SHIFTS) -> None:
         self.accumulator_bits = accumulator_bits
         self.multiplier_slice = multiplier_slice
+        self.clips = clips
+        self.leaky = leaky
+        self.shifts = shifts
         super().__init__({
-            "acc":           In(signed(accumulator_bits)),
+            "acc":           In(data.ArrayLayout(signed(accumulator_bits), 2)),
+            "upper":         In(1),
             "constants":     In(constants_layout()),
             "shift":         In(2),
             "signed_output": In(1),
@@ -47,17 +60,23 @@ class Requantizer(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Five registers: biased sum, partial products, product, shifted value, clipped byte."""
+        """Six registers: biased sum, partial products, product, its part, rounded, clipped."""
         m = Module()
         width, step = self.accumulator_bits, self.multiplier_slice
 
-        total      = Signal(signed(width))
+        m.submodules.adder = adder = ChoosingAdder(width)
         biased     = Signal(signed(width), reset_less=True)
         multiplier = Signal(16, reset_less=True)
-        m.d.comb += total.eq(self.acc + self.constants.bias)
-        m.d.sync += [biased.eq(total),
-                     multiplier.eq(Mux(total < 0, self.constants.multiplier_negative,
-                                       self.constants.multiplier))]
+        m.d.comb += [
+            adder.a.eq(self.constants.bias),
+            adder.b.eq(self.acc[1]),
+            adder.c.eq(self.acc[0]),
+            adder.choose.eq(self.upper),
+        ]
+        m.d.sync += [biased.eq(adder.o), multiplier.eq(self.constants.multiplier)]
+        if self.leaky:
+            with m.If(adder.o < 0):
+                m.d.sync += multiplier.eq(self.constants.multiplier_negative)
 
         partials = []
         for start in range(0, 16, step):
@@ -68,20 +87,60 @@ class Requantizer(wiring.Component):
         product = Signal(signed(width + 16), reset_less=True)
         m.d.sync += product.eq(adder_tree(partials))
 
-        halves = Array([product.shift_right(shift - 1) for shift in SHIFTS])[self.shift]
-        half = Signal(signed(width + 17 - min(SHIFTS)), reset_less=True)   # twice the result
-        m.d.sync += half.eq(halves)
+        # Twice the result before rounding. Beyond ten bits only its sign matters: it is clipped.
+        halves  = [product.shift_right(shift - 1) for shift in self.shifts]
+        excess  = [half.shift_right(HALF_BITS - 1) for half in halves]
+        m.submodules.scaled = scaled = Selector(HALF_BITS, len(self.shifts))
+        m.d.comb += [scaled.index.eq(self.shift),
+                     *(scaled.i[k].eq(half) for k, half in enumerate(halves))]
+        half    = Signal(signed(HALF_BITS), reset_less=True)
+        outside = Signal(reset_less=True)
+        sign    = Signal(reset_less=True)
+        m.d.sync += [
+            half.eq(scaled.o),
+            outside.eq(Array([(bits != 0) & (bits != -1) for bits in excess])[self.shift]),
+            sign.eq(product < 0),
+        ]
 
-        stored = Signal(signed(len(half) + 1))
-        hi = delay(m, self.constants.hi, self.latency - 1)
-        m.d.comb += stored.eq(((half + 1) >> 1) + Mux(self.signed_output, STORED_OFFSET, 0))
-        with m.If(stored < self.lo):
-            m.d.sync += self.o.eq(self.lo)
-        with m.Elif(stored > hi):
-            m.d.sync += self.o.eq(hi)
+        stored = Signal(signed(HALF_BITS), reset_less=True)
+        below, above = Signal(reset_less=True), Signal(reset_less=True)
+        m.submodules.rounding = rounding = ChoosingAdder(HALF_BITS)
+        m.d.comb += [
+            rounding.a.eq(half >> 1),
+            rounding.b.eq(STORED_OFFSET),
+            rounding.choose.eq(self.signed_output),
+            rounding.carry.eq(half[0]),
+        ]
+        m.d.sync += [
+            stored.eq(rounding.o),
+            below.eq(outside & sign),
+            above.eq(outside & ~sign),
+        ]
+
+        if self.clips:
+            lo, hi = self.lo, delay(m, self.constants.hi, self.latency - 1)
+            low, high = self.less(m, stored, lo), self.less(m, hi, stored)
+        else:
+            lo, hi = Const(0, 8), Const(255, 8)
+            low, high = stored[-1], stored[-2]      # negative, or 256 and more
+        clipped = Signal(8, reset_less=True)
+        with m.If(below | ~above & low):
+            m.d.sync += clipped.eq(lo)
+        with m.Elif(above | high):
+            m.d.sync += clipped.eq(hi)
         with m.Else():
-            m.d.sync += self.o.eq(stored)
+            m.d.sync += clipped.eq(stored)
+        m.d.comb += self.o.eq(clipped)
         return m
+
+    def less(self, m: Module, value: Value, limit: Value) -> Value:
+        """``value < limit``, of a byte and a stored number, by the sign of their difference."""
+        difference = ChoosingAdder(HALF_BITS)
+        m.submodules += difference
+        subtracted = Signal.like(difference.b)
+        m.d.comb += [subtracted.eq(limit), difference.a.eq(value), difference.b.eq(~subtracted),
+                     difference.choose.eq(1), difference.carry.eq(1)]
+        return difference.o < 0
 
 
 def adder_tree(terms: list) -> object:

@@ -1,13 +1,15 @@
 """From a finished tile to memory: hold its sums, requantize them, write the words."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
 
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
 from .descriptor import ADDRESS_BITS, DescriptorLayout
 from .requantizer import Requantizer
+from .selector import Selector
 from .words import TAGS, word_layout
 
 
@@ -53,7 +55,7 @@ class ResultWriter(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """A shift register of sums, the requantizers, and counters delayed to match them."""
+        """The sums, the requantizers, and counters delayed to match them."""
         m = Module()
         config  = self.config
         lanes   = config.requantizers
@@ -70,18 +72,19 @@ class ResultWriter(wiring.Component):
             m.d.sync += occupied.eq(occupied - 1)
 
         # Sums leave lowest lane first: channel within pixel.
-        sums  = Signal(self.sums.shape().size, reset_less=True)
+        sums  = Signal.like(self.sums, reset_less=True)
         tags  = Signal(TAGS, reset_less=True)
         end   = Signal(4, reset_less=True)          # the tile's last valid pixel
-        chunk = Signal(range(max(chunks, 2)))
+        chunk = Signal(exact_log2(chunks))
         pixel = Signal(range(max(config.pixels, 2)))
         busy  = Signal()
         word_end = chunk == chunks - 1
         next_chunk = Signal.like(chunk)
-        m.d.comb += next_chunk.eq(Mux(busy, Mux(word_end, 0, chunk + 1), chunk))
+        m.d.comb += next_chunk.eq(Mux(busy, chunk + 1, chunk))
         m.d.sync += chunk.eq(next_chunk)
         with m.If(busy):
-            m.d.sync += sums.eq(sums >> (lanes * config.accumulator_bits))
+            if not config.pipelined:
+                m.d.sync += sums.eq(sums.as_value() >> (lanes * config.accumulator_bits))
             with m.If(word_end):
                 m.d.sync += pixel.eq(pixel + 1)
                 with m.If(pixel == config.pixels - 1):
@@ -91,7 +94,6 @@ class ResultWriter(wiring.Component):
             m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1),
                          end.eq(Mux(self.tags.row_last, layer.pixel_last, config.pixels - 1))]
 
-        bits = config.accumulator_bits
         group_first = Signal(init=1)                # the next tile is its group's first
         with m.If(self.done):
             m.d.sync += group_first.eq(self.tags.group_last)
@@ -105,15 +107,17 @@ class ResultWriter(wiring.Component):
         ]
         results = []
         for lane in range(lanes):
-            m.submodules[f"requantizer{lane}"] = unit = Requantizer(bits, config.multiplier_slice)
+            m.submodules[f"requantizer{lane}"] = unit = Requantizer(
+                config.biased_bits, config.multiplier_slice, clips=config.clips,
+                leaky=config.leaky, shifts=config.shifts)
             m.d.comb += [
-                unit.acc.eq(sums[lane * bits:(lane + 1) * bits].as_signed()),
                 unit.constants.eq(banks.o[64 * lane:64 * (lane + 1)]),
                 unit.shift.eq(layer.shift),
                 unit.signed_output.eq(layer.signed_output),
                 unit.lo.eq(layer.lo),
             ]
             results.append(unit.o)
+            self.connect_sums(m, unit, sums, lane, Cat(chunk, pixel))
 
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
@@ -125,8 +129,10 @@ class ResultWriter(wiring.Component):
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
         # Gather R bytes a cycle; the oldest end up lowest.
+        gathered = Signal(8 * config.channels, reset_less=True)
         with m.If(valid):
-            m.d.sync += self.data.eq(Cat(self.data.as_value(), *results)[8 * lanes:])
+            m.d.sync += gathered.eq(Cat(gathered, *results)[8 * lanes:])
+        m.d.comb += self.data.eq(gathered)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
                                                                   & layer_last)]
 
@@ -146,3 +152,27 @@ class ResultWriter(wiring.Component):
         with m.If(self.begin):
             m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
+
+    def connect_sums(self, m: Module, unit: Requantizer, sums: data.View, lane: int,
+                     number: Value) -> None:
+        """Give a requantizer the sum of its lane whose turn it is, the ``number``-th of the tile.
+
+        Where the engine is pipelined it is multiplexed: one of the sums whose number's highest bit
+        is 0, one of the others, and the choice of these is the requantizer's. Otherwise the sums
+        shift, and it is the lowest one.
+        """
+        config = self.config
+        lanes = config.requantizers
+        if not config.pipelined:
+            m.d.comb += unit.acc[0].eq(sums[0][lane])
+            return
+        own = [sums[p][c] for p in range(config.pixels)
+               for c in range(lane, config.channels, lanes)]
+        half = 1 << ceil_log2(max(len(own), 2)) - 1
+        for side, part in enumerate((own[:half], own[half:])):
+            if part:
+                m.submodules[f"select{lane}_{side}"] = selector = Selector(
+                    config.accumulator_bits, len(part))
+                m.d.comb += [selector.i[k].eq(value) for k, value in enumerate(part)]
+                m.d.comb += [selector.index.eq(number), unit.acc[side].eq(selector.o.as_signed())]
+        m.d.comb += unit.upper.eq(number >> exact_log2(half))

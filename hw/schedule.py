@@ -8,9 +8,10 @@ free, a window is read when its row is complete and the one before it was taken,
 from collections import deque
 from dataclasses import dataclass
 
+from .address_generator import AddressGenerator
 from .config import EngineConfig
 from .descriptor import descriptor_words
-from .mac_array import MacArray
+from .mac_array import array_latency
 from .memory import EngineMemory
 from .memory_reader import MemoryReader
 from .requantizer import Requantizer
@@ -20,8 +21,11 @@ READ_LATENCY = MemoryReader.memory_latency + MemoryReader.queue_latency
 QUEUE_DEPTH  = MemoryReader.depth
 #: From the request of a row's last word to the first cycle in which the row can be read.
 ROW_LATENCY  = EngineMemory.latency + 1
-#: From a tile's last product to its first requantized byte in the write register.
-WRITE_LATENCY = MacArray.latency + 1 + Requantizer.latency + 1
+
+
+def write_latency(config: EngineConfig) -> int:
+    """From a tile's last product to its first requantized byte in the write register."""
+    return array_latency(config) + 1 + Requantizer.latency + 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class _Clock:
         self.word_cycles = config.channels // config.requantizers
         self.pixels = config.pixels
         self.constant_words = config.constant_words
+        self.array_latency = array_latency(config)
+        self.write_latency = write_latency(config)
         self.blocking = config.single_port
         self.ends: list[int] = []
 
@@ -85,7 +91,7 @@ class _Clock:
 
         ``last_pixels`` pixels of it were written, the last one in cycle -1; None: there was none.
         """
-        self.issue = begin                                      # latest activation word
+        self.issue = begin + AddressGenerator.latency - 1       # latest activation word
         # Rows in flight: when those complete can be read, and when the last places became free.
         self.complete: deque[int] = deque()
         self.places: deque[int] = deque([begin] * self.shape.row_places)
@@ -97,7 +103,7 @@ class _Clock:
         self.first_finish = begin - 10_000              # a group's first tile: last product
         # latest tile's last product
         self.finish = begin - 10_000 if last_pixels is None else (
-            -WRITE_LATENCY - last_pixels * self.word_cycles)
+            -self.write_latency - last_pixels * self.word_cycles)
         self.writes: deque[int] = deque()                       # coming write cycles
         self.last_write = begin
 
@@ -129,7 +135,7 @@ class _Clock:
     def run_group(self) -> None:
         """One group of output channels: constants, then tile after tile."""
         for _ in range(self.constant_words):     # not before those of the last group are in use
-            self.take_tape_word(self.first_finish + MacArray.latency + 1)
+            self.take_tape_word(self.first_finish + self.array_latency + 1)
         first = True
         shape = self.shape
         inner, outer = ((shape.lines, shape.tiles) if shape.slides
@@ -207,7 +213,7 @@ class _Clock:
 
     def write_tile(self, pixels: int) -> None:
         """Note when the tile's words are written."""
-        first = self.finish + WRITE_LATENCY + self.word_cycles - 1
+        first = self.finish + self.write_latency + self.word_cycles - 1
         self.last_write = first + (pixels - 1) * self.word_cycles
         if self.blocking:
             self.writes.extend(range(first, self.last_write + 1, self.word_cycles))

@@ -12,8 +12,8 @@ from .words import word_layout
 class Sequencer(wiring.Component):
     """Step through the layers of the tape.
 
-    ``start`` while idle gives one cycle of ``clear`` (the other blocks' reset), then for each
-    layer: ``fetch``, the descriptor's words from ``words``, one cycle of ``begin``, and then
+    While idle ``clear`` holds the other blocks in reset. After ``start`` there is for each layer
+    ``fetch``, the descriptor's words from ``words``, one cycle of ``begin``, and then
     ``layer_done`` is awaited. A run that takes longer than :attr:`longest_run` cycles is ended with
     ``error``, whatever it waits for, or if it never waits: a program may lack its end.
 
@@ -55,15 +55,14 @@ class Sequencer(wiring.Component):
 
         def end_when_too_long() -> None:
             with m.If(self.cycles[-1]):
-                m.d.sync += self.error.eq(1)
+                m.d.sync += [self.busy.eq(0), self.error.eq(1)]
                 m.next = "IDLE"
 
-        with m.FSM() as machine:
-            m.d.comb += self.busy.eq(~machine.ongoing("IDLE"))
+        m.d.comb += self.clear.eq(~self.busy)       # a register: thousands of others listen to it
+        with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
-                    m.d.comb += self.clear.eq(1)
-                    m.d.sync += [self.cycles.eq(0), self.error.eq(0), count.eq(0)]
+                    m.d.sync += [self.busy.eq(1), self.cycles.eq(0), self.error.eq(0), count.eq(0)]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch.eq(1)
@@ -86,6 +85,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.layer_done):
                     m.next = "FETCH"
                     with m.If(self.layer.last_layer):
+                        m.d.sync += self.busy.eq(0)
                         m.next = "IDLE"
                 end_when_too_long()
         return m

@@ -1,6 +1,6 @@
 """Words of a patch of the map in, windows of P words out: each word is read once and used often."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,12 +88,12 @@ class WindowMemory(wiring.Component):
             self.enable.eq(self.request.valid & self.request.ready),
             self.address.eq(self.request.payload.address),
         ]
-        valid, place = self.enable, tag
+        valid, coming, place = self.enable, tag, tag
         for stage in range(EngineMemory.latency):
             next_valid = Signal(name=f"valid{stage}")
             next_place = Signal(PLACE, name=f"place{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_place.eq(place)]
-            valid, place = next_valid, next_place
+            valid, coming, place = next_valid, place, next_place
         row_complete = Signal()
         m.d.comb += row_complete.eq(valid & place.row_end)
         m.d.sync += [
@@ -106,8 +106,10 @@ class WindowMemory(wiring.Component):
         word = self.data if self.strips == 1 else self.neighbouring_strips(m, place)
         row, column, advance = self.walk(m, complete, given_up)
         for p in range(self.pixels):
-            own = Signal(PLACES_BITS, name=f"column{p}")      # within lane p's part of the row
-            m.d.comb += own.eq(place.column - p * layer.lane_stride)
+            # The word's place within lane p's part of the row, known a cycle before the word.
+            first = Signal(8, name=f"first{p}")
+            own = Signal(PLACES_BITS, name=f"column{p}")
+            m.d.sync += [first.eq(multiple(layer.lane_stride, p)), own.eq(coming.column - first)]
             m.submodules[f"lane{p}"] = lane = memory.Memory(
                 shape=self.data.shape(), depth=1 << PLACES_BITS, init=[],
                 attrs={"ram_style": "block", "collision": "undefined"})
@@ -159,40 +161,53 @@ class WindowMemory(wiring.Component):
         m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
         wraps = [at_last[:level + 1].all() for level in range(len(counters))]
 
-        running, advance = Signal(), Signal()
-        kept_row = Signal(ROWS_BITS)        # the row read, from the oldest kept
+        # The counters are one read ahead of what follows from them.
+        running, coming, advance, ahead = Signal(), Signal(), Signal(), Signal()
+        place = Signal(data.StructLayout({
+            "row": ROWS_BITS, "column": PLACES_BITS,    # the row from the oldest kept
+            "given_up": ROWS_BITS + 1,                  # rows, when this has been read
+            "tags": TAGS}))
         m.d.comb += [
-            kept_row.eq(Mux(layer.slides, row, 0)),
-            advance.eq(running & (complete > kept_row) & (~self.o.valid | self.o.ready)),
+            advance.eq(coming & (complete > place.row) & (~self.o.valid | self.o.ready)),
+            ahead.eq(~coming | advance),
         ]
-        with m.If(advance & at_last[0]):
-            with m.If(~layer.slides):
-                m.d.comb += given_up.eq(1)
-            with m.Elif(at_last[1]):
-                m.d.comb += given_up.eq(Mux(at_last[3], layer.kernel_row_last + 1,
-                                            layer.stride_rows))
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        tags = self.o.payload.tags
         with m.If(advance):
+            m.d.comb += given_up.eq(place.given_up)
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.tags.eq(place.tags)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+
+        finished = Mux(at_last[3], layer.kernel_row_last + 1, layer.stride_rows)
+        with m.If(ahead):
+            m.d.sync += [
+                coming.eq(running),
+                place.row.eq(Mux(layer.slides, row, 0)),
+                place.column.eq(column),
+                place.given_up.eq(Mux(at_last[0],
+                                      Mux(layer.slides, Mux(at_last[1], finished, 0), 1), 0)),
+                place.tags.first.eq(Cat(counter for counter, _ in counters[:3]) == 0),
+                place.tags.last.eq(wraps[2]),
+                place.tags.partial.eq(at_last[2]),
+                place.tags.row_last.eq(Mux(layer.slides, at_last[4], at_last[3])),
+                place.tags.inner_last.eq(at_last[3]),
+                place.tags.group_last.eq(at_last[3:5].all()),
+                place.tags.layer_last.eq(at_last[3:6].all()),
+            ]
+            if self.strips > 1:
+                outer, _ = counters[4]
+                m.d.sync += place.tags.strip.eq(Mux(layer.gathers, outer, 0))
+        with m.If(ahead & running):
             with m.If(wraps[-1]):
                 m.d.sync += running.eq(0)
             for level, (counter, _) in enumerate(counters):
                 with m.If(wraps[level - 1] if level else 1):
                     m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
-            m.d.sync += [
-                self.o.valid.eq(1),
-                tags.first.eq(Cat(counter for counter, _ in counters[:3]) == 0),
-                tags.last.eq(wraps[2]),
-                tags.partial.eq(at_last[2]),
-                tags.row_last.eq(Mux(layer.slides, at_last[4], at_last[3])),
-                tags.inner_last.eq(at_last[3]),
-                tags.group_last.eq(at_last[3:5].all()),
-                tags.layer_last.eq(at_last[3:6].all()),
-            ]
-            if self.strips > 1:
-                outer, _ = counters[4]
-                m.d.sync += tags.strip.eq(Mux(layer.gathers, outer, 0))
         with m.If(self.begin):
             m.d.sync += running.eq(1)
-        return kept_row, column, advance
+        return place.row, place.column, advance
+
+
+def multiple(value: Value, factor: int) -> Value:
+    """``value * factor`` as a sum, so that no multiplier block is taken."""
+    terms = [value << bit for bit in range(factor.bit_length()) if factor >> bit & 1]
+    return sum(terms[1:], terms[0]) if terms else Const(0)

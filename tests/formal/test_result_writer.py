@@ -1,7 +1,7 @@
 """Proof that no tile's sums are overwritten before they have left, and each word leaves in time.
 
 The array is free to end tiles whenever ``may_finish`` allows, also every cycle in which it does. It
-shows the sums `MacArray.latency` cycles later, and their values are free. One tile is chosen, any
+shows the sums `array_latency` cycles later, and their values are free. One tile is chosen, any
 one: its words must come at fixed distances, whatever tiles are before and behind it. Requantizers
 pass the lowest byte of their accumulators; what else they do is proved elsewhere.
 """
@@ -9,11 +9,11 @@ pass the lowest byte of their accumulators; what else they do is proved elsewher
 from types import ModuleType
 
 import pytest
-from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 
 from hw import result_writer
 from hw.config import EngineConfig
-from hw.mac_array import MacArray
+from hw.mac_array import array_latency
 from hw.requantizer import Requantizer
 
 from .prove import Bench, Refuted, broken
@@ -26,7 +26,7 @@ class LowestByte(Requantizer):
 
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
-        value = self.acc[:8]
+        value = Mux(self.upper, self.acc[1], self.acc[0])[:8]
         for stage in range(self.latency):
             later = Signal(8, name=f"stage{stage}")
             m.d.sync += later.eq(value)
@@ -38,18 +38,19 @@ class LowestByte(Requantizer):
 def prove_writer(module: ModuleType, pixels: int, channels: int, requantizers: int) -> None:
     config = EngineConfig(channels=channels, pixels=pixels, requantizers=requantizers,
                           tape_depth=1, activation_depth=1, single_port=False, accumulator_bits=16)
+    latency = array_latency(config)
     bench = Bench()
     m = bench.m
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "Requantizer", LowestByte)
-        dut = module.ResultWriter(config, MacArray.latency)
+        dut = module.ResultWriter(config, latency)
         bench.add(dut)
     pixel_last = bench.constant(4, "pixel_last")
     bench.assume(pixel_last < pixels)
     m.d.comb += [
         dut.layer.pixel_last.eq(pixel_last),
         dut.finishing.eq(bench.free(1, "finishing")),
-        dut.done.eq(bench.before(dut.finishing, MacArray.latency)),
+        dut.done.eq(bench.before(dut.finishing, latency)),
         dut.sums.eq(bench.free(dut.sums.shape(), "sums")),
         dut.tags.row_last.eq(bench.free(1, "row_last")),
     ]

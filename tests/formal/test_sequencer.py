@@ -33,19 +33,20 @@ def prove_sequencer(module: ModuleType) -> None:
     # The order of the steps.
     running, reading = Signal(), Signal()
     words = Signal(range(last_word + 1))
-    taken, ended, expired = Signal(), Signal(), Signal()
-    m.d.comb += [expired.eq((running | reading) & (dut.cycles >= LONGEST_RUN)),
+    started, taken, ended, expired = Signal(), Signal(), Signal(), Signal()
+    m.d.comb += [started.eq(dut.start & ~dut.busy),
+                 expired.eq((running | reading) & (dut.cycles >= LONGEST_RUN)),
                  taken.eq(dut.words.valid & dut.words.ready & ~expired),
                  ended.eq(running & dut.busy & dut.layer_done & ~expired)]
-    m.d.sync += words.eq(Mux(dut.clear | dut.begin, 0, words + taken))
+    m.d.sync += words.eq(Mux(started | dut.begin, 0, words + taken))
     m.d.sync += reading.eq(dut.fetch | reading & dut.busy & ~(taken & (words == last_word)))
     m.d.sync += running.eq(dut.begin | running & dut.busy & ~ended)
-    bench.check(dut.clear == dut.start & ~dut.busy)
-    bench.check(dut.fetch == bench.before(dut.clear | ended & ~dut.layer.last_layer))
+    bench.check(dut.clear == ~dut.busy)
+    bench.check(dut.fetch == bench.before(started | ended & ~dut.layer.last_layer))
     bench.check(dut.words.ready == reading & dut.busy)
     bench.check(dut.begin == bench.before(taken & (words == last_word)))
     bench.check(~bench.before(ended & dut.layer.last_layer) | ~dut.busy)
-    bench.check(~bench.before(dut.clear) | dut.busy & (dut.cycles == 0))
+    bench.check(~bench.before(started) | dut.busy & (dut.cycles == 0))
     bench.check(~bench.before(dut.busy) | (dut.cycles == bench.before(dut.cycles) + 1))
 
     # Whatever happens or does not, it ends: with an error if and only if it took too long.
@@ -54,8 +55,8 @@ def prove_sequencer(module: ModuleType) -> None:
     bench.check(~fell | bench.before(expired) | bench.before(ended & dut.layer.last_layer))
     bench.check(~fell | (dut.error == bench.before(expired)))
     bench.check(~dut.error | ~dut.busy)
-    bench.check(~bench.before(dut.clear) | ~dut.error)
-    bench.check(fell | bench.before(dut.clear) | (dut.error == bench.before(dut.error)))
+    bench.check(~bench.before(started) | ~dut.error)
+    bench.check(fell | bench.before(started) | (dut.error == bench.before(dut.error)))
     bench.prove()
 
 

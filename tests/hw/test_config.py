@@ -1,6 +1,7 @@
 """Engine parameters: refused when they do not go together; the digest tells engines apart."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -23,6 +24,9 @@ GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
     ({"tape_depth": 0}, "tape_depth must be 1 to 65536 words, not 0"),
     ({"activation_depth": 65537}, "activation_depth must be 1 to 65536 words, not 65537"),
     ({"multiplier_slice": 5}, "multiplier_slice must be 4, 8 or 16, not 5"),
+    ({"bias_bits": 1}, "bias_bits must be 0 to 0, not 1"),
+    ({"shifts": (20, 16)}, "shifts must be 16 and some of 20, 24, 28, not (20, 16)"),
+    ({"shifts": (20,)}, "shifts must be 16 and some of 20, 24, 28, not (20,)"),
     ({"weight_bits": 5}, "weight_bits must be 4 or 8, not 5"),
     ({"accumulator_bits": 25}, "accumulator_bits must be 16 to 24, not 25"),
     ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 24, not 15"),
@@ -48,3 +52,7 @@ def test_digest():
     digests = {replace(GOOD, **change).digest() for change in changes}
     assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
     assert GOOD.digest() == replace(GOOD).digest()
+
+
+def test_from_json():
+    assert EngineConfig(**json.loads(json.dumps(asdict(GOOD)))) == GOOD

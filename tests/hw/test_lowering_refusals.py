@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from hw.compiler import compile_program
+from hw.lowering import stored_sum_bits
 from ref import AusnCode, UserError
+from ref.bounds import propagate
 from tests.hw.engines import CONFIGS, runnable
 from tests.ref.random_models import random_model
 
@@ -38,6 +40,51 @@ def test_wider_ausn_weights():
     with pytest.raises(UserError, match=r"layer layer0 has weights up to (128|192) and the engine "
                        "multiplies by integers up to 127; use a linear preset of 8 weight bits"):
         compile_program(model, CONFIG)
+
+
+def test_sums_that_are_too_wide_without_their_bias():
+    """The bias may make a sum narrower, and where that is wider than a lane it must not wrap."""
+    model = runnable(random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=40,
+                                  size=6, bits=8), CONFIG)
+    layer = model.layers[0]
+    bits = stored_sum_bits(layer, model.input_tensor, propagate(model)[model.input.tensor])
+    assert bits > 16
+    narrow = replace(CONFIG, accumulator_bits=bits - 1, bias_bits=25 - bits)
+    with pytest.raises(UserError, match=f"layer layer0 needs an accumulator of {bits} bits without "
+                                        f"the bias and this engine has {bits - 1}; build one"):
+        compile_program(model, narrow)
+    compile_program(model, replace(narrow, accumulator_bits=bits, bias_bits=24 - bits))
+
+
+def test_leaky_relu_that_is_not_built_in():
+    model = runnable(random_model(np.random.default_rng(1), layers=1, kinds=("leaky",), channels=4,
+                                  size=6), CONFIG)
+    compile_program(model, CONFIG)
+    with pytest.raises(UserError, match="layer layer0: this engine is built without leaky ReLU; "
+                                        "build one for this network"):
+        compile_program(model, replace(CONFIG, leaky=False))
+
+
+def test_shifts_that_are_not_built_in():
+    model = runnable(random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=4,
+                                  size=6, shift=24), CONFIG)
+    with pytest.raises(UserError, match="layer layer0 is scaled by a shift of 24 and this engine "
+                                        "is built without; build one for this network"):
+        compile_program(model, replace(CONFIG, shifts=(16, 20, 28)))
+    compile_program(model, replace(CONFIG, shifts=(16, 24)))
+
+
+def test_max_pooling_and_clip_bounds_that_are_not_built_in():
+    model = random_model(np.random.default_rng(0), layers=1, kinds=("maximum",), channels=4, size=6,
+                         identity_input=True, fully_connected=False)
+    with pytest.raises(UserError, match="layer layer0: this engine is built without max pooling; "
+                                        "build one for this network"):
+        compile_program(model, replace(CONFIG, maximum=False))
+    model = runnable(random_model(np.random.default_rng(1), layers=1, kinds=("dense",), channels=4,
+                                  size=6, bits=5), CONFIG)
+    with pytest.raises(UserError, match="layer layer0 has clip bounds and this engine is built "
+                                        "without; build one for this network"):
+        compile_program(model, replace(CONFIG, clips=False))
 
 
 def test_weights_of_more_bits_than_the_engine_has():

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from hw.mac_array import MacArray
+from hw.config import EngineConfig
+from hw.mac_array import MacArray, array_latency
 from hw.words import TAGS
 
 from .streams import put, simulate
@@ -56,7 +57,10 @@ def make_tiles(rng, pixels, channels, largest, mode, channel_last, count):
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_sums(mode, pixels, channels, bits, weight_bits, stall):
     rng = random.Random(f"{mode} {pixels} {channels} {stall}")
-    dut = MacArray(pixels, channels, bits, weight_bits)
+    config = EngineConfig(channels=channels, pixels=pixels, requantizers=channels, tape_depth=1,
+                          activation_depth=1, single_port=False, accumulator_bits=bits,
+                          weight_bits=weight_bits, pipelined=weight_bits == 4)
+    dut = MacArray(config)
     channel_last = rng.randrange(channels)
     windows, weights, tiles = make_tiles(rng, pixels, channels, (1 << (weight_bits - 1)) - 1, mode,
                                          channel_last, 24)
@@ -93,11 +97,11 @@ def test_sums(mode, pixels, channels, bits, weight_bits, stall):
                 if finishing:
                     assert allowed
                     finished.append(cycle)
-            assert cycle == finished.pop(0) + dut.latency
+            assert cycle == finished.pop(0) + array_latency(config)
             assert [list(row) for row in got] == [[wrapped(value, bits) for value in row]
                                                   for row in sums]
             assert {name: got_tags[name] for name in tags} == tags
 
     # One product per cycle, and a cycle for each window whose predecessor was still in use.
-    cycles = len(weights) + 2 + dut.latency if not stall else 20 * len(weights)
+    cycles = len(weights) + 2 + array_latency(config) if not stall else 20 * len(weights)
     simulate(dut, feed, feed_weights, check, background=(allow,), cycles=cycles)

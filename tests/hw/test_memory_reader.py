@@ -28,12 +28,13 @@ def memory_model(dut):
     return memory
 
 
+@pytest.mark.parametrize("quick_tags", [False, True])
 @pytest.mark.parametrize("slow_request, slow_consumer, blocked",
                          [(0, 0, 0), (0.6, 0, 0), (0, 0.6, 0), (0, 0, 0.6), (0.3, 0.3, 0.3),
                           (0, 0.9, 0.1)])
-def test_no_loss(slow_request, slow_consumer, blocked):
+def test_no_loss(slow_request, slow_consumer, blocked, quick_tags):
     rng = random.Random(f"{slow_request} {slow_consumer} {blocked}")
-    dut = MemoryReader(CHANNELS, 5)
+    dut = MemoryReader(CHANNELS, 5, quick_tags=quick_tags)
     requests = [(rng.randrange(1 << 16), rng.randrange(32)) for _ in range(250)]
 
     async def feed(ctx):

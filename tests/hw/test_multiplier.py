@@ -1,8 +1,10 @@
-"""The multiplier pair: every product of a byte and a signed byte, on both sides."""
+"""Multipliers: every product of a byte and a signed byte; small weights for two pixels."""
+
+import random
 
 from amaranth.hdl import Module, Signal
 
-from hw.multiplier import MultiplierPair
+from hw.multiplier import MultiplierPair, PackedPair
 
 from .streams import simulate
 
@@ -29,3 +31,26 @@ def test_all_operands():
                 assert right == high * signed_byte(low), (low, high)
 
     simulate(m, check, cycles=(1 << 16) + 10)
+
+
+def test_packed_pair():
+    """Every activation beside chosen ones and others, with every weight."""
+    dut = PackedPair()
+    rng = random.Random(0)
+    pairs = [(x, other) for x in range(256) for other in (0, 1, 145, 146, 147, 255)]
+    pairs += [(other, x) for x, other in pairs] + [
+        (rng.randrange(256), rng.randrange(256)) for _ in range(1000)]
+    cases = [(x, w) for w in range(-7, 8) for x in rng.sample(pairs, 600)] + [
+        (x, w) for w in (-7, 7) for x in pairs]
+
+    async def check(ctx):
+        for cycle in range(len(cases) + dut.latency):
+            (x0, x1), w = cases[min(cycle, len(cases) - 1)]
+            ctx.set(dut.x, [x0, x1])
+            ctx.set(dut.w, w)
+            _, _, low, high = await ctx.tick().sample(dut.o[0], dut.o[1])
+            if cycle >= dut.latency:
+                (x0, x1), w = cases[cycle - dut.latency]
+                assert (low, high) == (x0 * w, x1 * w), (x0, x1, w)
+
+    simulate(dut, check, cycles=len(cases) + 10)

@@ -21,6 +21,10 @@ from .engines import random_program
 #: All the kinds of cells that larger arrays have, in a third of the time.
 SMALL_ECP5 = EngineConfig(channels=4, pixels=2, requantizers=1, tape_depth=4096,
                           activation_depth=4096, single_port=False)
+PACKED_ECP5 = EngineConfig(channels=4, pixels=3, requantizers=4, tape_depth=4096,
+                           activation_depth=4096, single_port=False, accumulator_bits=18,
+                           bias_bits=2, weight_bits=4, maximum=False, shifts=(16, 20),
+                           pipelined=True)
 
 
 def library(name):
@@ -98,7 +102,7 @@ def test_unknown_board_is_a_sentence():
 
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "config"), [
-    ("icebreaker", ICE40_ARRAY), ("ulx3s_85f", SMALL_ECP5)])
+    ("icebreaker", ICE40_ARRAY), ("ulx3s_85f", SMALL_ECP5), ("ulx3s_85f", PACKED_ECP5)])
 def test_netlist_equals_reference(name, config):
     engine = netlist_engine(config, name)
     for seed in range(4):

@@ -36,7 +36,7 @@ REPORT = {
     "memory": {"tape_bytes": 8960, "activation_bytes": 65536},
     "engine": {"channels": 4, "pixels": 4, "requantizers": 1, "tape_depth": 8192,
                "activation_depth": 16384, "single_port": True, "accumulator_bits": 23,
-               "multiplier_slice": 8, "weight_bits": 8},
+               "multiplier_slice": 8, "weight_bits": 8, "shifts": [16, 20]},
     "seed": 3,
     "critical_path": [
         {"from": "core.engine.long_SB_DFF_Q", "to": "core.engine.long_SB_DFF_Q",

@@ -39,29 +39,36 @@ def operands(rng, bits, shift, signed):
     return total, acc, bias, multiplier, negative, hi, lo
 
 
-@pytest.mark.parametrize("bits, multiplier_slice", [(24, 16), (20, 8), (24, 4), (16, 4), (16, 16)])
-def test_equals_reference(bits, multiplier_slice):
-    dut = Requantizer(bits, multiplier_slice)
+@pytest.mark.parametrize("bits, multiplier_slice, clips", [
+    (24, 16, True), (20, 8, True), (24, 4, True), (16, 4, True), (16, 16, True), (18, 16, False)])
+def test_equals_reference(bits, multiplier_slice, clips):
+    shifts = SHIFTS if clips else SHIFTS[::2]
+    dut = Requantizer(bits, multiplier_slice, clips=clips, leaky=clips, shifts=shifts)
     rng = np.random.default_rng([bits, multiplier_slice])
 
     async def check(ctx):
-        for index, shift in enumerate(SHIFTS):
+        for index, shift in enumerate(shifts):
             for signed in (0, 1):
                 total, acc, bias, multiplier, negative, hi, lo = operands(rng, bits, shift, signed)
+                if not clips:
+                    lo, hi = -128 * signed, np.full(CYCLES, 255 - 128 * signed)
+                    negative = multiplier
                 rule = Requantization(np.zeros(CYCLES, np.int64), multiplier, shift,
                                       np.full(CYCLES, lo), hi, negative)
                 expected = requantize(total[None], rule)[0] + 128 * signed
                 ctx.set(dut.shift, index)
                 ctx.set(dut.signed_output, signed)
-                ctx.set(dut.lo, lo + 128 * signed)
+                ctx.set(dut.lo, lo + 128 * signed if clips else 99)
                 got = []
                 for cycle in range(CYCLES + dut.latency):
                     if cycle < CYCLES:
-                        ctx.set(dut.acc, int(acc[cycle]))
+                        ctx.set(dut.acc[cycle & 1], int(acc[cycle]))
+                        ctx.set(dut.acc[~cycle & 1], 99)
+                        ctx.set(dut.upper, cycle & 1)
                         ctx.set(dut.constants, {
                             "bias": int(bias[cycle]), "multiplier": int(multiplier[cycle]),
-                            "multiplier_negative": int(negative[cycle]),
-                            "hi": int(hi[cycle]) + 128 * signed})
+                            "multiplier_negative": int(negative[cycle]) if clips else 99,
+                            "hi": int(hi[cycle]) + 128 * signed if clips else 99})
                     _, _, value = await ctx.tick().sample(dut.o)
                     got.append(value)
                 np.testing.assert_array_equal(got[dut.latency:], expected, f"{shift} {signed}")

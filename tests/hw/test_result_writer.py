@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 
 from hw.config import EngineConfig
+from hw.mac_array import array_latency
 from hw.requantizer import constants_layout
 from hw.result_writer import ResultWriter
-from hw.schedule import WRITE_LATENCY
+from hw.schedule import write_latency
 from ref.model import SHIFTS, Requantization
 from ref.ops import requantize
 
 from .engines import packed_layer
 from .streams import simulate
-
-ARRAY_LATENCY = 3
 
 
 class LayerCase:
@@ -100,14 +99,15 @@ def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
                           accumulator_bits=bits, weight_bits=weight_bits)
     rng = np.random.default_rng([channels, pixels, requantizers])
     pace = random.Random(channels)
-    dut = ResultWriter(config, ARRAY_LATENCY)
+    latency = array_latency(config)
+    dut = ResultWriter(config, latency)
     layers = [LayerCase(rng, config) for _ in range(4)]
     results = []
     finishes, write_cycles = [], []
 
     async def array(ctx):
         """Sums appear a fixed time after ``finishing``; nonsense in every other cycle."""
-        pending = [False] * (ARRAY_LATENCY - 1)
+        pending = [False] * (latency - 1)
         async for _, _, finishing in ctx.tick().sample(dut.finishing):
             pending.append(finishing)
             due = pending.pop(0)
@@ -168,10 +168,10 @@ def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
 
     tiles = sum(len(group) for layer in layers for group in layer.tiles)
     groups = sum(layer.groups for layer in layers)
-    each = config.drain_cycles + ARRAY_LATENCY + config.constant_words
+    each = config.drain_cycles + latency + config.constant_words
     cycles = tiles * config.drain_cycles + (groups + len(layers)) * each + 60
     simulate(dut, drive, check, background=(array,), cycles=cycles if not stall else 8 * cycles)
-    assert write_cycles[0] == finishes[0] + WRITE_LATENCY + channels // requantizers - 1
+    assert write_cycles[0] == finishes[0] + write_latency(config) + channels // requantizers - 1
     assert min(np.diff(finishes), default=config.drain_cycles) >= config.drain_cycles
     if not stall:
         assert config.drain_cycles in np.diff(finishes), "tiles wait longer than the buffer is used"

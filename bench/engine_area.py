@@ -1,0 +1,80 @@
+"""Area and clock of the wide ECP5 engine, by placement seed, into bench/results/engine_area.json.
+
+    python -m bench.engine_area [NAME ...] [--pixels P] [--seeds N]
+
+Each network is quantized with w4a8 and fitted to ULX3S-85F, whole design with the host link. Place
+and route are asked for 87.5 MHz, more than is expected, so that they do their best. Latency is of
+one inference at the clock that was reached less 7 %.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+from dataclasses import replace
+
+import quant
+from bench.accuracy import NETWORKS, ROOT, data_file
+from bench.record import check_networks, record
+from boards import Board, board
+from hw.bitstream import build_bitstream
+from hw.compiler import compile_program
+from hw.fit import fit_program
+from hw.program import Program
+from hw.silent import without_large_constants
+from ref.errors import run_command
+from ref.model import Model
+
+RESULTS = ROOT / "bench" / "results" / "engine_area.json"
+DEFAULT = ("kws", "vww")
+CLOCK_MHZ = 87.5
+MARGIN = 0.07
+
+
+def measure(name: str, pixels: int | None, seeds: int) -> dict:
+    """Build for every seed; ``pixels`` replaces the fitted array's."""
+    model = quant.quantize(NETWORKS[name][0], data_file(name, "calib"), "w4a8")
+    target = replace(board("ulx3s_85f"), clock_mhz=CLOCK_MHZ)
+    program = fitted(model, target, pixels)
+    config = program.config
+    builds = [build_bitstream(target, config, seeds=(seed,)) for seed in range(1, seeds + 1)]
+    clocks = [round(build.fmax_mhz, 2) for build in builds]
+    used = {kind: amount["used"] for kind, amount in builds[0].resources.items()}
+    cycles = program.predicted_cycles
+    return {
+        "network": name, "pixels": config.pixels, "channels": config.channels,
+        "requantizers": config.requantizers, "mac_units": config.mac_units,
+        "resources": used, "luts_per_mac_unit": round(used["LUT4"] / config.mac_units, 1),
+        "cycles": cycles, "mac_utilisation": round(program.macs / (cycles * config.mac_units), 4),
+        "mhz_by_seed": clocks, "mhz_best": max(clocks), "mhz_median": statistics.median(clocks),
+        "latency_ms": round(cycles / (max(clocks) * (1 - MARGIN)) / 1e3, 4),
+    }
+
+
+def fitted(model: Model, target: Board, pixels: int | None) -> Program:
+    """The fitted program, or the same array with other ``pixels``."""
+    program = fit_program(model, target)
+    if pixels is None:
+        return program
+    config = replace(program.config, pixels=pixels)
+    return compile_program(without_large_constants(model), config)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine_area", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DEFAULT))
+    parser.add_argument("--pixels", type=int)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args(arguments)
+    names = options.names or DEFAULT
+    check_networks(names, NETWORKS)
+    for name in names:
+        entry = measure(name, options.pixels, options.seeds)
+        record(RESULTS, entry, ("network", "pixels"), python=platform.python_version())
+        print(entry)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,53 @@
+"""An adder that chooses one of its operands, at one lookup table a bit on ECP5."""
+
+from amaranth.hdl import Const, Elaboratable, Instance, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+
+class ChoosingAdder(wiring.Component):
+    """``o = a + (b if choose else c) + carry`` modulo 2^width, within the cycle.
+
+    Each half of an ECP5 ``CCU2C`` has a table of four inputs in front of its carry, which holds the
+    choice as well; Yosys spends a table of its own on it. Elsewhere it is written plainly.
+
+    Members
+    -------
+    a, b, c : In(signed(width)), choose, carry : In(1), o : Out(signed(width))
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        super().__init__({
+            "a": In(signed(width)),
+            "b": In(signed(width)),
+            "c": In(signed(width)),
+            "choose": In(1),
+            "carry": In(1),
+            "o": Out(signed(width)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """The sum as written, or a chain of carry cells of two bits."""
+        m = Module()
+        if getattr(platform, "family", None) != "ecp5":
+            m.d.comb += self.o.eq(self.a + Mux(self.choose, self.b, self.c) + self.carry)
+            return m
+        # Of inputs A, B, C, D a cell's half sums A and (C ? B : D). Its carry, where A and the
+        # choice are equal, is the table's output for C = D = 0, which is A.
+        table = sum((a ^ (b if c else d)) << (a | b << 1 | c << 2 | d << 3)
+                    for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1))
+        carry = self.carry
+        total = Signal(-(-self.width // 2) * 2)
+        for low in range(0, self.width, 2):
+            high = min(low + 1, self.width - 1)
+            following = Signal(name=f"carry{low}")
+            m.submodules[f"cell{low}"] = Instance(
+                "CCU2C", p_INIT0=Const(table, 16), p_INIT1=Const(table, 16),
+                p_INJECT1_0="NO", p_INJECT1_1="NO", i_CIN=carry,
+                i_A0=self.a[low], i_B0=self.b[low], i_C0=self.choose, i_D0=self.c[low],
+                i_A1=self.a[high], i_B1=self.b[high], i_C1=self.choose, i_D1=self.c[high],
+                o_S0=total[low], o_S1=total[low + 1], o_COUT=following)
+            carry = following
+        m.d.comb += self.o.eq(total[:self.width])
+        return m
