@@ -12,10 +12,12 @@ from amaranth.utils import ceil_log2, exact_log2
 from .accelerator import load_layout
 from .config import EngineConfig
 from .frames import REQUEST, RESPONSE, RESPONSE_HEAD, Command, Status, info_payload
+from .selector import Selector
 
 _HEADER_BYTES = 5                        # command, address, word count
 _CRC_BYTES = 2
 _INFO_BYTES = 8
+_CYCLES_BYTES = 4
 
 
 class Link(wiring.Component):
@@ -64,12 +66,19 @@ class Link(wiring.Component):
         left    = Signal(16)             # bytes of payload still to come or to be sent
         index   = Signal(range(_HEADER_BYTES + _CRC_BYTES))   # byte of a part of fixed length
         status  = Signal(Status)
-        word    = Signal(max(8 * channels, 32), reset_less=True)   # 32 bits: a cycle count
+        word    = Signal(8 * channels, reset_less=True)            # received
         word_done = left[:exact_log2(channels)] == 0
         silence = Signal(ceil_log2(self.timeout) + 1)
         silent  = silence[-1]
         received = self.i.valid & self.i.ready
         sent     = self.o.valid & self.o.ready
+
+        # The header is whole for two bytes, its CRC, before it is acted on.
+        outside = Signal()
+        longest = 0xFFFF // channels
+        depth = Mux(command == Command.WRITE_TAPE,
+                    self.config.tape_depth, self.config.activation_depth)
+        m.d.sync += outside.eq((header.address + header.words > depth) | (header.words > longest))
 
         with m.If(received):
             m.d.sync += silence.eq(0)
@@ -81,9 +90,13 @@ class Link(wiring.Component):
             crc.valid.eq(received | sent),
             self.load.payload.space.eq(command == Command.WRITE_TAPE),
             self.load.payload.address.eq(header.address),
-            self.load.payload.data.eq(word[:8 * channels]),
+            self.load.payload.data.eq(word),
             self.read.payload.eq(header.address),
         ]
+
+        info = Const(int.from_bytes(info_payload(self.config), "little"), 8 * _INFO_BYTES)
+        info_byte, cycles_byte, data_byte = (
+            self._unsent(m, value, left) for value in (info, self.cycles, self.data.payload))
 
         def refuse(reason: Status) -> None:
             """Drop what is left of the frame, then answer with ``reason``."""
@@ -112,7 +125,7 @@ class Link(wiring.Component):
                 with m.If(~crc.match_detected):
                     refuse(Status.DAMAGED)
                 with m.Else():
-                    self._dispatch(m, header, left, refuse)
+                    self._dispatch(m, header, left, outside, refuse)
 
             with m.State("Write"):
                 m.d.comb += self.i.ready.eq(left != 0)
@@ -120,7 +133,7 @@ class Link(wiring.Component):
                     m.next = "Payload-CRC"
                 with m.Elif(self.i.valid):
                     m.d.sync += [
-                        word.eq(Cat(word[8:8 * channels], self.i.payload)),
+                        word.eq(Cat(word[8:], self.i.payload)),
                         left.eq(left - 1),
                     ]
                     with m.If(left[:exact_log2(channels)] == 1):
@@ -148,7 +161,7 @@ class Link(wiring.Component):
                     refuse(Status.DAMAGED)
 
             with m.State("Run"):
-                m.d.sync += [left.eq(4), word.eq(self.cycles)]
+                m.d.sync += left.eq(_CYCLES_BYTES)
                 with m.If(~self.busy):
                     with m.If(self.error):
                         m.d.sync += [left.eq(0), status.eq(Status.ENGINE_ERROR)]
@@ -184,19 +197,22 @@ class Link(wiring.Component):
                     m.d.sync += header.address.eq(header.address + 1)
                     m.next = "Await"
             with m.State("Await"):
-                m.d.comb += self.data.ready.eq(1)
-                m.d.sync += word.eq(self.data.payload)
                 with m.If(self.data.valid):
                     m.next = "Send"
             with m.State("Send"):
-                m.d.comb += [
-                    self.o.valid.eq(1),
-                    self.o.payload.eq(Mux(command == Command.INFO,
-                                          self._info_byte(left), word[:8])),
-                ]
+                m.d.comb += self.o.valid.eq(1)
+                with m.Switch(command):
+                    with m.Case(Command.INFO):
+                        m.d.comb += self.o.payload.eq(info_byte)
+                    with m.Case(Command.RUN):
+                        m.d.comb += self.o.payload.eq(cycles_byte)
+                    with m.Default():
+                        m.d.comb += self.o.payload.eq(data_byte)
                 with m.If(self.o.ready):
-                    m.d.sync += [word.eq(word >> 8), left.eq(left - 1)]
+                    m.d.sync += left.eq(left - 1)
                     m.next = "Body"
+                    with m.If(left[:exact_log2(channels)] == 1):
+                        m.d.comb += self.data.ready.eq(command == Command.READ_ACTIVATIONS)
             with m.State("Response-CRC"):
                 m.d.comb += [
                     self.o.valid.eq(1),
@@ -209,14 +225,12 @@ class Link(wiring.Component):
                         m.next = "Idle"
         return m
 
-    def _dispatch(self, m: Module, header: View, left: Signal,
+    def _dispatch(self, m: Module, header: View, left: Signal, outside: Signal,
                   refuse: Callable[[Status], None]) -> None:
-        """Begin what an undamaged header asks for, in the FSM of ``m``."""
-        longest = 0xFFFF // self.config.channels
-        depth = Mux(header.command == Command.WRITE_TAPE,
-                    self.config.tape_depth, self.config.activation_depth)
-        outside = (header.address + header.words > depth) | (header.words > longest)
+        """Begin what an undamaged header asks for, in the FSM of ``m``.
 
+        ``outside``: its words lie beyond the end of the memory.
+        """
         with m.Switch(header.command):
             with m.Case(Command.INFO):
                 m.d.sync += left.eq(_INFO_BYTES)
@@ -234,8 +248,14 @@ class Link(wiring.Component):
             with m.Default():
                 refuse(Status.UNKNOWN_COMMAND)
 
-    def _info_byte(self, left: Signal) -> Value:
-        """The byte of the INFO payload to send when ``left`` bytes (8 to 1) have not been sent."""
-        info = info_payload(self.config)
-        table = bytes(info[-k % _INFO_BYTES] for k in range(_INFO_BYTES))
-        return Const(int.from_bytes(table, "little"), 8 * _INFO_BYTES).word_select(left[:3], 8)
+    def _unsent(self, m: Module, value: Value, left: Signal) -> Value:
+        """The byte of ``value`` that is next when ``left`` bytes have not been sent.
+
+        Values are sent lowest byte first; a power of two of bytes each.
+        """
+        count = len(value) // 8
+        selector = Selector(8, count)
+        m.submodules += selector
+        m.d.comb += [selector.i[k].eq(value.word_select(-k % count, 8)) for k in range(count)]
+        m.d.comb += selector.index.eq(left)
+        return selector.o

@@ -15,7 +15,7 @@ from .words import TAGS, word_layout
 def product_latency(config: EngineConfig) -> int:
     """Cycles from the issue of a product to its end."""
     multiplier = PackedPair if config.weight_bits == 4 else MultiplierPair
-    return config.pipelined + multiplier.latency
+    return 2 * config.pipelined + multiplier.latency
 
 
 def array_latency(config: EngineConfig) -> int:
@@ -99,34 +99,38 @@ class MacArray(wiring.Component):
         with m.If(issue):
             m.d.sync += [channel.eq(channel + 1), left.eq(left - 1), final.eq(left == 1),
                          tags.first.eq(0)]
-        if not config.pipelined:
-            with m.If(issue & ~self.depthwise):
-                m.d.sync += [operand[p].eq(operand[p].as_value() >> 8)
-                             for p in range(config.pixels)]
         with m.If(self.i.ready):
-            m.d.sync += [operand.eq(self.i.payload.words), tags.eq(self.i.payload.tags),
-                         full.eq(self.i.valid), channel.eq(0), left.eq(last_channel),
-                         final.eq(last_channel == 0)]
+            m.d.sync += [tags.eq(self.i.payload.tags), full.eq(self.i.valid), channel.eq(0),
+                         left.eq(last_channel), final.eq(last_channel == 0)]
 
         # What the product in each pipeline stage means.
-        load, accumulate, finish = Signal(), Signal(), Signal()
-        control, finish_tags = Cat(tags.first, issue, self.finishing), tags
+        keep, accumulate, finish = Signal(), Signal(), Signal()
+        control, finish_tags = Cat(~tags.first, issue, self.finishing), tags
         for stage in range(product_latency(config)):
             next_control = Signal(3, name=f"control{stage}")
             next_tags = Signal(TAGS, name=f"tags{stage}", reset_less=True)
             m.d.sync += [next_control.eq(control), next_tags.eq(finish_tags)]
             control, finish_tags = next_control, next_tags
-        m.d.comb += Cat(load, accumulate, finish).eq(control)
+        m.d.comb += Cat(keep, accumulate, finish).eq(control)
         m.d.sync += [self.done.eq(finish), self.tags.eq(finish_tags)]
 
-        operands = self.operands(m, operand, channel, tags.strip)
+        if not config.pipelined:
+            with m.If(issue & ~self.depthwise):
+                m.d.sync += [operand[p].eq(operand[p].as_value() >> 8)
+                             for p in range(config.pixels)]
+        # Where the engine is pipelined, words follow a cycle after what was decided about them: so
+        # many registers are too far away to hear of it in the same cycle.
+        taken, words = self.staged(m, self.i.ready), self.staged(m, self.i.payload.words)
+        with m.If(taken):
+            m.d.sync += operand.eq(words)
+        operands = self.operands(m, operand, self.staged(m, channel), self.staged(m, tags.strip))
         for (p, c), product in self.products(m, operands).items():
             m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
                 config.accumulator_bits, len(product), maximum=config.maximum)
             m.d.comb += [
                 lane.product.eq(product),
                 lane.accumulate.eq(accumulate),
-                lane.load.eq(load),
+                lane.load.eq(~keep),
                 lane.largest.eq(self.maximum),
                 self.sums[p][c].eq(lane.total),
             ]
@@ -164,7 +168,8 @@ class MacArray(wiring.Component):
         Where weights are small two pixels share a multiplication.
         """
         config = self.config
-        weights = [self.staged(m, self.weights.payload[c]) for c in range(config.channels)]
+        weights = [self.staged(m, self.staged(m, self.weights.payload[c]))
+                   for c in range(config.channels)]
         products = {}
         if config.weight_bits == 4:
             for c, weight in enumerate(weights):

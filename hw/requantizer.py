@@ -89,7 +89,6 @@ class Requantizer(wiring.Component):
 
         # Twice the result before rounding. Beyond ten bits only its sign matters: it is clipped.
         halves  = [product.shift_right(shift - 1) for shift in self.shifts]
-        excess  = [half.shift_right(HALF_BITS - 1) for half in halves]
         m.submodules.scaled = scaled = Selector(HALF_BITS, len(self.shifts))
         m.d.comb += [scaled.index.eq(self.shift),
                      *(scaled.i[k].eq(half) for k, half in enumerate(halves))]
@@ -98,7 +97,7 @@ class Requantizer(wiring.Component):
         sign    = Signal(reset_less=True)
         m.d.sync += [
             half.eq(scaled.o),
-            outside.eq(Array([(bits != 0) & (bits != -1) for bits in excess])[self.shift]),
+            outside.eq(Array(self.beyond(product))[self.shift]),
             sign.eq(product < 0),
         ]
 
@@ -132,6 +131,18 @@ class Requantizer(wiring.Component):
             m.d.sync += clipped.eq(stored)
         m.d.comb += self.o.eq(clipped)
         return m
+
+    def beyond(self, product: Signal) -> list[Value]:
+        """For each shift, whether bits above the chosen ones differ from the sign."""
+        differing = []
+        above, end = Const(0, 1), len(product)
+        for shift in reversed(self.shifts):
+            first = min(shift - 1 + HALF_BITS - 1, end)
+            sign = product[-1].replicate(end - first)
+            above = above | (product[first:end] ^ sign).any()
+            differing.append(above)
+            end = first
+        return differing[::-1]
 
     def less(self, m: Module, value: Value, limit: Value) -> Value:
         """``value < limit``, of a byte and a stored number, by the sign of their difference."""

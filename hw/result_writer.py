@@ -44,7 +44,7 @@ class ResultWriter(wiring.Component):
             "sums": In(data.ArrayLayout(
                 data.ArrayLayout(signed(config.accumulator_bits), config.channels), config.pixels)),
             "tags":        In(TAGS),
-            "may_finish":  Out(1),
+            "may_finish":  Out(1, init=1),
             "constant":    In(word_layout(config.tape_bytes)),
             "constant_valid": In(1),
             "constant_ready": Out(1),
@@ -65,9 +65,10 @@ class ResultWriter(wiring.Component):
         # When the buffer is free: counted from the tile's last product, not from its arrival.
         pipeline = self.array_latency
         occupied = Signal(range(config.drain_cycles + pipeline + 1))
-        m.d.comb += self.may_finish.eq(occupied <= pipeline)
+        m.d.sync += self.may_finish.eq(occupied <= pipeline + 1)     # from the next cycle on
         with m.If(self.finishing):
-            m.d.sync += occupied.eq(config.drain_cycles + pipeline - 1)
+            m.d.sync += [occupied.eq(config.drain_cycles + pipeline - 1),
+                         self.may_finish.eq(config.drain_cycles == 1)]
         with m.Elif(occupied != 0):
             m.d.sync += occupied.eq(occupied - 1)
 

@@ -93,7 +93,7 @@ def test_every_tile_leaves_whole(pixels, channels, requantizers):
 
 @pytest.mark.parametrize(("right", "wrong"), [
     ("config.drain_cycles + pipeline - 1", "config.drain_cycles + pipeline - 2"),
-    ("occupied <= pipeline", "occupied <= pipeline + 1"),
+    ("occupied <= pipeline + 1", "occupied <= pipeline + 2"),
     ("(pixel <= end)", "(pixel < end)"),
 ])
 def test_a_broken_one_is_refuted(right, wrong):
