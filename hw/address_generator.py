@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .adder import ChoosingAdder
 from .descriptor import ADDRESS_BITS, COORDINATE_BITS, DescriptorLayout
 from .words import PLACE
 
@@ -106,6 +107,16 @@ class AddressGenerator(wiring.Component):
 
         tag = self.o.payload.tag
         inside = Signal()
+        before = row[-1]                            # a negative row
+        if self.strips > 1:
+            m.submodules.moved = moved = ChoosingAdder(ADDRESS_BITS)
+            m.d.comb += [
+                moved.a.eq(address),
+                moved.b.eq(layer.strip_words),
+                moved.c.eq(~layer.strip_words),     # and a carry: subtracted
+                moved.choose.eq(before),
+                moved.carry.eq(~before),
+            ]
         m.d.comb += inside.eq((column < layer.width) & (row < layer.height))
         with m.If(advance):
             m.d.sync += [
@@ -114,11 +125,9 @@ class AddressGenerator(wiring.Component):
                 self.o.payload.address.eq(Mux(inside, address, layer.pad_address)),
             ]
             if self.strips > 1:
-                before = row[-1]                    # a negative row
                 with m.If(layer.in_strips & (column < layer.width) & ~inside):
                     m.d.sync += [
-                        self.o.payload.address.eq(Mux(before, address + layer.strip_words,
-                                                      address - layer.strip_words)),
+                        self.o.payload.address.eq(moved.o),
                         tag.before.eq(before),
                         tag.after.eq(~before),
                     ]

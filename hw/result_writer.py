@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from .adder import ChoosingAdder
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
 from .descriptor import ADDRESS_BITS, DescriptorLayout
@@ -144,8 +145,14 @@ class ResultWriter(wiring.Component):
                      at_group_last.eq(group_last)]
         step = Mux(at_group_last, layer.result_group,
                    Mux(at_inner_last, layer.result_outer, layer.result_inner))
-        following = Signal(ADDRESS_BITS)
-        m.d.comb += following.eq(Mux(at_tile_last, tile + step, self.address + layer.result_pixel))
+        m.submodules.following = adder = ChoosingAdder(ADDRESS_BITS)
+        following = adder.o
+        m.d.comb += [
+            adder.a.eq(Mux(at_tile_last, tile, self.address)),
+            adder.b.eq(step),
+            adder.c.eq(layer.result_pixel),
+            adder.choose.eq(at_tile_last),
+        ]
         with m.If(self.write):
             m.d.sync += self.address.eq(following)
             with m.If(at_tile_last):

@@ -84,8 +84,8 @@ class TapeReader(wiring.Component):
                 with m.If(self.o.ready):
                     m.d.sync += [
                         word.eq(Mux(tile_end, 0, word + 1)),
-                        address.eq(Mux(group_end, address + 1,
-                                       Mux(tile_end, first, address + ~layer.hold))),
+                        address.eq(Mux(tile_end & ~group_end, first,
+                                       address + (group_end | ~layer.hold))),
                     ]
                     with m.If(tile_end):
                         m.d.sync += tile.eq(tile + 1)
