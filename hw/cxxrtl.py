@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib.util
+import inspect
 import tempfile
 import weakref
 from pathlib import Path
@@ -16,6 +17,7 @@ from ref.errors import UserError
 
 from .accelerator import Accelerator
 from .config import EngineConfig
+from .pieces import cut
 from .tools import Tool, find_tool
 from .trace import Trace
 
@@ -79,24 +81,27 @@ def compiled_engine(config: EngineConfig) -> CompiledEngine:
     return CompiledEngine(compile_library({"top.il": text}, RTL_SCRIPT), config)
 
 
-def compile_library(sources: dict[str, str], script: str,
-                    options: tuple[str, ...] = ("-O2",)) -> Path:
+def compile_library(sources: dict[str, str], script: str, option: str = "-O2",
+                    pieces: bool = False) -> Path:
     """The library made of ``sources`` by Yosys' ``script``: its ``top.cc``, slices and harness.
 
-    ``options`` go to the compiler. The result is cached under a digest of all that goes into it.
+    ``option`` goes to the compiler; ``pieces`` cuts long code, see `hw.pieces`. The result is
+    cached under a digest of all that goes into it.
     """
     yosys, compiler = find_tool("yosys"), find_compiler("c++")
     before, behind = SLICES.read_text(), HARNESS.read_text()
-    library = cache_path("so", [script, before, behind, yosys.version, compiler.version, *options,
+    library = cache_path("so", [script, before, behind, yosys.version, compiler.version, option,
+                                inspect.getsource(cut) if pieces else "",
                                 *(name + text for name, text in sorted(sources.items()))])
     if library.exists():
         return library
     check_space(library.parent)
     code = run_yosys(yosys, script, sources, "top.cc")
+    code = cut(code) if pieces else code
     with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
         (Path(folder) / "top.cc").write_text(before + code + behind)
         # NDEBUG: CXXRTL asserts that even a disabled write has an address within its memory.
-        run_step([*compiler.command, "-std=c++14", *options, "-DNDEBUG", "-shared", "-fPIC",
+        run_step([*compiler.command, "-std=c++14", option, "-DNDEBUG", "-shared", "-fPIC",
                   "-w", f"-I{yosys_share(yosys)}/include/backends/cxxrtl/runtime",
                   "-o", "top.so", "top.cc"], folder, PURPOSE)
         write_atomically(library, (Path(folder) / "top.so").read_bytes())

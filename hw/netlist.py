@@ -36,10 +36,6 @@ opt_clean
 write_cxxrtl -g0 top.cc
 """
 
-#: A netlist is one function of ten thousand short statements: with CXXRTL's forced inlining, or
-#: with optimization, g++ takes minutes over it; like this 10 s, and a clock cycle takes 1 ms.
-COMPILER_OPTIONS = ("-O0", "-D__always_inline__=__unused__")
-
 
 def netlist_engine(config: EngineConfig, board_name: str) -> CompiledEngine:
     """Synthesize the engine for a board and compile the netlist; cached by content.
@@ -69,7 +65,7 @@ def simulate_netlist(netlist: str, family: str, yosys: Tool,
     """The compiled simulation of a netlist from :func:`synthesize`."""
     library = "".join((yosys_share(yosys) / name).read_text() for name in FAMILIES[family][1])
     sources = {"netlist.il": netlist, "cells.v": cell_models(netlist, library)}
-    return CompiledEngine(compile_library(sources, SIMULATION_SCRIPT, COMPILER_OPTIONS), config)
+    return CompiledEngine(compile_library(sources, SIMULATION_SCRIPT, "-O1", pieces=True), config)
 
 
 def cell_models(netlist: str, library: str) -> str:
