@@ -1,0 +1,96 @@
+"""The multiply-accumulate tiles that bench/ausn.py compares: AUSN, Booth by hand, Yosys' ``*``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.ausn.plan import Plan, ausn_plan, booth_plan
+from hw.ausn.tile import Accumulator, Tile
+from ref.ausn import AusnCode
+
+#: Pixels and channels of the lanes' tiles.
+SHAPE = (4, 4)
+#: Those of multipliers by synthesis: they share nothing between channels.
+COLUMN = (4, 1)
+#: The splits of AUSN codes that the lane for five bits takes at run time.
+SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1), (1, 0)))
+
+
+class MultiplierTile(wiring.Component):
+    """What `hw.ausn.tile.Tile` does, by the ``*`` of synthesis and linear weights.
+
+    The accumulator is the lanes' own. Members as there, one tap; ``sums`` lack nothing.
+    """
+
+    def __init__(self, bits: int, pixels: int, channels: int) -> None:
+        self.bits = bits
+        self.pixels = pixels
+        self.channels = channels
+        super().__init__({
+            "x": In(data.ArrayLayout(data.ArrayLayout(8, pixels), 1)),
+            "code": In(data.ArrayLayout(data.ArrayLayout(bits, channels), 1)),
+            "valid": In(1), "first": In(1), "last": In(1),
+            "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(20), channels), pixels)),
+            "done": Out(1)})
+
+    def product(self, x: Value, code: Value) -> Value:
+        """The product of an activation and a weight code."""
+        return x * code.as_signed()
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Operands, products and sums in registers."""
+        m = Module()
+        control, later = Signal(3), Signal(3)
+        m.d.sync += [control.eq(Cat(self.valid, self.first, self.last)), later.eq(control),
+                     self.done.eq(later[0] & later[2])]
+        x = [Signal(8, name=f"x{p}", reset_less=True) for p in range(self.pixels)]
+        code = [Signal(self.bits, name=f"code{c}", reset_less=True) for c in range(self.channels)]
+        m.d.sync += [*(x[p].eq(self.x[0][p]) for p in range(self.pixels)),
+                     *(code[c].eq(self.code[0][c]) for c in range(self.channels))]
+        for p in range(self.pixels):
+            for c in range(self.channels):
+                value = self.product(x[p], code[c])
+                product = Signal(value.shape(), name=f"product{p}_{c}", reset_less=True)
+                m.d.sync += product.eq(value)
+                accumulator = Accumulator(20, len(product), inverts=False)
+                m.submodules[f"accumulator{p}_{c}"] = accumulator
+                m.d.comb += [accumulator.addend.eq(product), accumulator.accumulate.eq(later[0]),
+                             accumulator.first.eq(later[1]), accumulator.last.eq(later[2]),
+                             self.sums[p][c].eq(accumulator.total)]
+        return m
+
+
+class PlainTile(MultiplierTile):
+    """AUSN of five bits written as its definition reads: shifted operand, gated smaller ones."""
+
+    def product(self, x: Value, code: Value) -> Value:
+        """The product in 14 bits."""
+        gates, field, sign = code[:2], code[2:4], code[4]
+        main = Mux(field == 0, 0, x << 2)
+        shift = Mux(field == 0, 0, (field - 1)[:2])
+        size = ((main + Mux(gates[1], x << 1, 0) + Mux(gates[0], x, 0)) << shift)[:13]
+        return Mux(sign, -size, size)
+
+
+def lane(plan: Plan, taps: int = 1) -> Tile:
+    """A tile of lanes with that plan."""
+    return Tile(plan, *SHAPE, taps)
+
+
+#: Each design: its products per cycle and how to make it for an FPGA family.
+DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
+    "AUSN 5":           (16, lambda family: lane(ausn_plan((AusnCode(2, 2),), family))),
+    "AUSN 4":           (16, lambda family: lane(ausn_plan((AusnCode(2, 1),), family))),
+    **{f"Booth {bits}": (16, lambda family, bits=bits: lane(booth_plan(bits)))
+       for bits in (6, 8, 5, 4)},
+    **{f"linear {bits}": (4, lambda family, bits=bits: MultiplierTile(bits, *COLUMN))
+       for bits in (8, 6, 5, 4)},
+    "AUSN 5, 4 taps":   (64, lambda family: lane(ausn_plan((AusnCode(2, 2),), family), 4)),
+    "AUSN 3-5, any split": (16, lambda family: lane(ausn_plan(SPLITS, family))),
+    "AUSN 5, as it reads": (4, lambda family: PlainTile(5, *COLUMN)),
+    "Booth 6, 4 taps":  (64, lambda family: lane(booth_plan(6), 4)),
+}

@@ -1,0 +1,1 @@
+"""Lanes that shift and add instead of multiplying: AUSN, and Booth lanes to compare with."""

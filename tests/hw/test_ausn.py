@@ -1,0 +1,112 @@
+"""Shift-add tiles: plans, sums of many steps, trees. tests/formal/test_ausn.py proves products."""
+
+import numpy as np
+import pytest
+
+from hw.ausn.plan import Plan, ausn_plan, booth_plan
+from hw.ausn.tile import Tile, group_lacks
+from ref.ausn import AusnCode
+
+from .streams import simulate
+
+AUSN5 = AusnCode(2, 2)
+SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1), (1, 0)))
+FAMILIES = (None, "ecp5")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_codes_mean_what_the_reference_says(family):
+    plan = ausn_plan(SPLITS, family)
+    for number, code in enumerate(SPLITS):
+        codes = np.arange(2 << code.bits)
+        mine = plan.weights[number << 5:][:len(codes)]
+        assert mine == tuple(code.decode(codes)), code
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_codes_of_four_bits_and_fewer(family):
+    for code in (AusnCode(2, 1), AusnCode(2, 0)):
+        codes = np.arange(2 << code.bits)
+        assert ausn_plan((code,), family).weights == tuple(code.decode(codes)), code
+
+
+def test_codes_of_six_bits_are_refused():
+    with pytest.raises(ValueError, match="AUSN weights of 6 bits"):
+        ausn_plan((AusnCode(2, 3),), None)
+
+
+def test_a_split_with_other_levels_is_refused():
+    with pytest.raises(ValueError, match="do not make 11"):
+        ausn_plan((AUSN5, AusnCode(1, 3)), None)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+def test_booth_codes_are_twos_complement(bits):
+    codes = range(1 << bits)
+    assert booth_plan(bits).weights == tuple(
+        code - (code >> bits - 1 << bits) for code in codes)
+
+
+def test_taps_are_a_power_of_two():
+    with pytest.raises(ValueError, match="not 3"):
+        Tile(booth_plan(4), 1, 1, taps=3)
+
+
+def sums_of(tile: Tile, x: np.ndarray, codes: np.ndarray, ends: list[int], idle: set[int]
+            ) -> list[np.ndarray]:
+    """What a tile announces: x (steps, taps, pixels), codes (steps, taps, channels).
+
+    ``ends`` are the last steps of sums, ``idle`` the steps after which a cycle has no operands.
+    """
+    found = []
+
+    async def check(ctx):
+        async def tick():
+            await ctx.tick()
+            if ctx.get(tile.done):
+                found.append(np.array([list(row) for row in ctx.get(tile.sums)]))
+
+        for step in range(len(x)):
+            ctx.set(tile.x, x[step].tolist())
+            ctx.set(tile.code, codes[step].tolist())
+            ctx.set(tile.valid, 1)
+            ctx.set(tile.first, step == 0 or step - 1 in ends)
+            ctx.set(tile.last, step in ends)
+            await tick()
+            if step in idle:
+                ctx.set(tile.valid, 0)
+                await tick()
+        ctx.set(tile.valid, 0)
+        for _ in range(tile.latency):
+            await tick()
+
+    simulate(tile, check, cycles=3 * len(x) + 50)
+    return found
+
+
+def expected_sums(plan: Plan, x: np.ndarray, codes: np.ndarray, ends: list[int]
+                  ) -> list[np.ndarray]:
+    """The integer dot products of each sum, less what the plan's lack."""
+    weights = np.array(plan.weights)[codes]
+    products = np.einsum("stp,stc->spc", x, weights)
+    lacks = np.array([[group_lacks(plan, tuple(step[:, c].tolist()))
+                       for c in range(codes.shape[2])] for step in codes])
+    starts = [0, *(end + 1 for end in ends)]
+    return [(products - lacks[:, None, :])[start:end + 1].sum(axis=0)
+            for start, end in zip(starts, ends, strict=False)]
+
+
+@pytest.mark.parametrize("plan", [
+    *(pytest.param(ausn_plan((code,), family), id=f"AUSN-{code.bits + 1}-{family}")
+      for family in FAMILIES for code in (AUSN5, AusnCode(2, 1))),
+    *(pytest.param(booth_plan(bits), id=f"Booth-{bits}") for bits in (5, 8))])
+@pytest.mark.parametrize("taps", [1, 2, 4])
+def test_sums_follow_each_other_without_a_lost_cycle(plan, taps):
+    random = np.random.default_rng(taps)
+    ends = [0, 1, 6, 19]                # the first two sums have a single step
+    x = random.integers(0, 256, (20, taps, 2))
+    codes = random.integers(0, len(plan.choices), (20, taps, 2))
+    x[2:4], codes[2:4] = 255, len(plan.choices) // 2 - 1
+    found = sums_of(Tile(plan, 2, 2, taps), x, codes, ends, {0, 3, 4, 11})
+    for one, other in zip(found, expected_sums(plan, x, codes, ends), strict=True):
+        assert np.array_equal(one, other)
