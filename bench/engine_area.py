@@ -1,8 +1,8 @@
-"""Area and clock of the wide ECP5 engine, by placement seed, into bench/results/engine_area.json.
+"""Area and clock of engines on ECP5, by placement seed, into bench/results/engine_area.json.
 
-    python -m bench.engine_area [NAME ...] [--pixels P] [--seeds N]
+    python -m bench.engine_area [NAME ...] [--board BOARD] [--pixels P] [--seeds N]
 
-Each network is quantized with w4a8 and fitted to ULX3S-85F, whole design with the host link. Place
+Each network is quantized with w4a8 and fitted to the board, whole design with the host link. Place
 and route are asked for 87.5 MHz, more than is expected, so that they do their best. Latency is of
 one inference at the clock that was reached less 7 %.
 """
@@ -31,10 +31,10 @@ CLOCK_MHZ = 87.5
 MARGIN = 0.07
 
 
-def measure(name: str, pixels: int | None, seeds: int) -> dict:
+def measure(name: str, board_name: str, pixels: int | None, seeds: int) -> dict:
     """Build for every seed; ``pixels`` replaces the fitted array's."""
     model = quant.quantize(NETWORKS[name][0], data_file(name, "calib"), "w4a8")
-    target = replace(board("ulx3s_85f"), clock_mhz=CLOCK_MHZ)
+    target = replace(board(board_name), clock_mhz=CLOCK_MHZ)
     program = fitted(model, target, pixels)
     config = program.config
     builds = [build_bitstream(target, config, seeds=(seed,)) for seed in range(1, seeds + 1)]
@@ -42,7 +42,7 @@ def measure(name: str, pixels: int | None, seeds: int) -> dict:
     used = {kind: amount["used"] for kind, amount in builds[0].resources.items()}
     cycles = program.predicted_cycles
     return {
-        "network": name, "pixels": config.pixels, "channels": config.channels,
+        "network": name, "board": board_name, "pixels": config.pixels, "channels": config.channels,
         "requantizers": config.requantizers, "mac_units": config.mac_units,
         "resources": used, "luts_per_mac_unit": round(used["LUT4"] / config.mac_units, 1),
         "cycles": cycles, "mac_utilisation": round(program.macs / (cycles * config.mac_units), 4),
@@ -64,14 +64,15 @@ def main(arguments: list[str]) -> int:
     """Measure and record."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine_area", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DEFAULT))
+    parser.add_argument("--board", default="ulx3s_85f")
     parser.add_argument("--pixels", type=int)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args(arguments)
     names = options.names or DEFAULT
     check_networks(names, NETWORKS)
     for name in names:
-        entry = measure(name, options.pixels, options.seeds)
-        record(RESULTS, entry, ("network", "pixels"), python=platform.python_version())
+        entry = measure(name, options.board, options.pixels, options.seeds)
+        record(RESULTS, entry, ("network", "board", "pixels"), python=platform.python_version())
         print(entry)
     return 0
 

@@ -119,7 +119,7 @@ def test_one_wrong_lookup_table_is_noticed():
     netlist = synthesize(text, "ice40", yosys)
     # The table in front of one bit of one sum, complemented.
     cell = re.search(r"cell \\SB_LUT4 \S+\n    parameter \\LUT_INIT 16'([01]{16})\n"
-                     r"    connect \\O \\array\.sums_SB_DFFESR_Q\S*_D\n", netlist)
+                     r"    connect \\O \\array\.accumulator0_0\.following \[\d+\]\n", netlist)
     wrong = cell[1].translate(str.maketrans("01", "10"))
     faulty = netlist[:cell.start(1)] + wrong + netlist[cell.end(1):]
     engine = simulate_netlist(faulty, "ice40", yosys, config)
