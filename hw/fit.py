@@ -43,6 +43,9 @@ ICE40_ARRAY = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRA
                            activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4)
 #: Channels and pixels of the arrays for ECP5.
 ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
+#: Most lanes of an array that is chosen without being asked for. Larger ones need fewer cycles, but
+#: nextpnr routes them for a quarter of an hour, and estimates 54 MHz where small ones reach 80.
+COMMON_LANES = 64
 #: Widths of their sums, and the widest that one multiplier takes: wider ones take two of them.
 ACCUMULATORS, MULTIPLIER_BITS = (16, 18, 20, 24), 18
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
@@ -57,8 +60,8 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
     On iCE40 the engine is the same for every network; on ECP5 its array is the smallest that is
     about as quick as the quickest that fits, and its memories are as deep and its numbers as wide
     as this network needs. ``lanes`` is the number of products per cycle that the array must have,
-    if one is given. Raises `UserError` with the number of missing bytes when the board is too
-    small, and when it has no array of so many lanes.
+    by default `COMMON_LANES` or fewer. Raises `UserError` with the number of missing bytes when the
+    board is too small, and when it has no array of so many lanes.
     """
     model = without_large_constants(model)
     arrays = ([ICE40_ARRAY] if board.family == "ice40"
@@ -71,6 +74,8 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
                 f"there is no array of {lanes} lanes for network {model.name} on {board.name}, "
                 f"which has {board.budget.multipliers} multiplier blocks and {board.budget.lut4} "
                 f"lookup tables; there are arrays of {', '.join(map(str, sizes))} lanes (--lanes)")
+    else:
+        arrays = [array for array in arrays if array.mac_units <= COMMON_LANES]
     if board.family == "ice40":
         return compile_program(model, ICE40_ARRAY)
     programs, refusals = [], []

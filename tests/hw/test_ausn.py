@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Shift-add tiles: plans, sums of many steps, trees. tests/formal/test_ausn.py proves products."""
 
 import numpy as np
