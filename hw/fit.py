@@ -44,7 +44,7 @@ ICE40_ARRAY = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRA
 #: Channels and pixels of the arrays for ECP5.
 ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
 #: Most lanes of an array that is chosen without being asked for. Larger ones need fewer cycles, but
-#: nextpnr routes them for a quarter of an hour, and estimates 54 MHz where small ones reach 80.
+#: nextpnr routes them for a quarter of an hour and more.
 COMMON_LANES = 64
 #: Widths of their sums, and the widest that one multiplier takes: wider ones take two of them.
 ACCUMULATORS, MULTIPLIER_BITS = (16, 18, 20, 24), 18
