@@ -16,7 +16,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
-from .packing import SECOND
+from .packing import Packing
+
+#: Two pixels and their weight.
+PIXELS = Packing(products=2, activation_bits=8, weight_bits=4, step=10)
 
 
 class MultiplierPair(wiring.Component):
@@ -98,8 +101,9 @@ class PackedPair(wiring.Component):
         w = Signal(signed(4), reset_less=True)
         m.d.sync += [x.eq(self.x), w.eq(self.w)]
 
-        packed = Cat(x[0], Const(0, SECOND - 8), x[1])
-        result = Signal(signed(SECOND + 12))
+        step = PIXELS.step
+        packed = Cat(x[0], Const(0, step - 8), x[1])
+        result = Signal(signed(step + 12))
         if getattr(platform, "family", None) == "ecp5":
             m.submodules.block = multiplier_block(packed, w, result)
         else:
@@ -111,22 +115,22 @@ class PackedPair(wiring.Component):
             lowest.eq(Cat(x[1][0] & w[0], (x[1][1] & w[0]) ^ (x[1][0] & w[1]))),
         ]
 
-        # The second product is (product >> SECOND) - floor; its two lowest bits are known, so the
+        # The second product is (product >> step) - floor; its two lowest bits are known, so the
         # others are one less, equal or one more than those above.
         floor = Signal(signed(2))
         restored  = Signal(signed(4))
         m.submodules.adder = adder = ChoosingAdder(10)
         m.d.comb += [
-            floor.eq(product[SECOND:SECOND + 2] - lowest),
+            floor.eq(product[step:step + 2] - lowest),
             restored.eq(lowest + floor),
-            adder.a.eq(product[SECOND + 2:]),
+            adder.a.eq(product[step + 2:]),
             adder.b.eq(-1),
             adder.choose.eq(restored >= 4),
             adder.carry.eq(restored < 0),
         ]
         first, second = (Signal(signed(12), name=name, reset_less=True)
                          for name in ("first", "second"))
-        m.d.sync += [first.eq(Cat(product[:SECOND], floor)), second.eq(Cat(lowest, adder.o))]
+        m.d.sync += [first.eq(Cat(product[:step], floor)), second.eq(Cat(lowest, adder.o))]
         m.d.comb += [self.o[0].eq(first), self.o[1].eq(second)]
         return m
 
