@@ -8,7 +8,7 @@ from .address_generator import AddressGenerator
 from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
 from .mac_array import MacArray, array_latency
-from .memory import EngineMemory
+from .memory import EngineMemory, memory_latency
 from .memory_reader import MemoryReader
 from .result_writer import ResultWriter
 from .sequencer import Sequencer
@@ -65,15 +65,16 @@ class Accelerator(wiring.Component):
         single = config.single_port
         m.submodules.sequencer = sequencer = Sequencer(config.tape_bytes)
         m.submodules.tape = tape = EngineMemory(config.tape_bytes, config.tape_depth,
-                                                single_port=single)
+                                                single_port=single, pipelined=config.pipelined)
         m.submodules.activations = activations = EngineMemory(
-            config.channels, config.activation_depth, single_port=single)
+            config.channels, config.activation_depth, single_port=single, pipelined=config.pipelined)
 
         tape_addresses = TapeReader(config)
         tape_words     = MemoryReader(config.tape_bytes, TapeWord,
+                                      memory_latency=memory_latency(config),
                                       quick_tags=config.pipelined)
         addresses      = AddressGenerator(config.strips)
-        windows        = WindowMemory(config.pixels, config.channels, config.strips)
+        windows        = WindowMemory(config)
         array          = MacArray(config)
         writer         = ResultWriter(config, array_latency(config))
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
@@ -121,6 +122,7 @@ class Accelerator(wiring.Component):
             windows.begin.eq(sequencer.begin),
             windows.blocked.eq(writer.write if single else 0),
             windows.data.eq(activations.read_data),
+            array.words.eq(windows.words),
             array.depthwise.eq(sequencer.layer.depthwise),
             array.maximum.eq(sequencer.layer.maximum),
             array.in_strips.eq(sequencer.layer.in_strips),
@@ -151,7 +153,7 @@ class Accelerator(wiring.Component):
         """Share the memories between the engine (while busy) and the host (while idle)."""
         load = self.load.payload
         loading = Signal()
-        answers = Signal(EngineMemory.latency)    # reads under way, oldest in the highest bit
+        answers = Signal(memory_latency(self.config))    # reads under way, oldest in the highest bit
         accepted = Signal()
         m.d.comb += [
             self.load.ready.eq(~self.busy),

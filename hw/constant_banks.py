@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import EngineConfig
+from .copies import copied
 from .words import word_layout
 
 
@@ -18,9 +19,10 @@ class ConstantBanks(wiring.Component):
     Members
     -------
     constant : In(tape word), valid : In(1), give it only while ready; ready : Out(1)
-    switch : In(1), the set that has arrived is in use from the next cycle on; give it when whole
-    chunk : In, which R channels' constants to show in the next cycle
-    o : Out(R x 64 bits)
+    switch : In(1), use the set that has arrived; give it two cycles after its last word or later
+    chunk : In, which R channels' constants to show
+    o : Out(R x 64 bits), as asked for in the cycle before; where the engine is pipelined, in the
+        one before that
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -48,13 +50,21 @@ class ConstantBanks(wiring.Component):
             with m.If(index == self.config.constant_words - 1):
                 m.d.sync += whole.eq(1)
         if self.chunks == 1:
-            arriving = Signal(64 * self.config.channels, reset_less=True)
-            used = Signal.like(arriving)
-            m.d.comb += self.o.eq(used)
-            with m.If(self.valid):
-                m.d.sync += arriving.eq(Cat(arriving, self.constant)[-len(arriving):])
-            with m.If(self.switch):
-                m.d.sync += used.eq(arriving)
+            constant = Signal(8 * self.config.tape_bytes, reset_less=True)
+            m.d.sync += constant.eq(self.constant)
+            switches = [self.switch] * self.config.constant_words
+            if self.config.pipelined:
+                switches = copied(m, platform, self.switch, self.config.constant_words)
+            for number, switch in enumerate(switches):
+                arrived = Signal(name=f"arrived{number}")
+                arriving = Signal.like(constant, name=f"arriving{number}")
+                used = Signal.like(constant, name=f"used{number}")
+                m.d.sync += arrived.eq(self.valid & (index == number))
+                with m.If(arrived):
+                    m.d.sync += arriving.eq(constant)
+                with m.If(switch):
+                    m.d.sync += used.eq(arriving)
+                m.d.comb += self.o.word_select(number, len(used)).eq(used)
             return m
 
         # One memory for each of the words that make up a chunk's constants, all read together.
@@ -71,7 +81,8 @@ class ConstantBanks(wiring.Component):
                 write.en.eq(self.valid & (index[:low] == part)),
                 write.addr.eq(Cat(index[low:], ~used)),
                 write.data.eq(self.constant),
-                read.addr.eq(Cat(self.chunk, used ^ self.switch)),
                 self.o.word_select(part, 8 * self.config.tape_bytes).eq(read.data),
             ]
+            m.d["sync" if self.config.pipelined else "comb"] += read.addr.eq(
+                Cat(self.chunk, used ^ self.switch))
         return m

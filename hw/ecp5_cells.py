@@ -11,14 +11,39 @@ def pins(prefix: str, count: int) -> str:
 
 
 def multiplier_model() -> str:
-    """MULT18X18D without its registers, as inferred: a signed or unsigned 18 x 18 product."""
+    """MULT18X18D: a signed or unsigned 18 x 18 product, without registers or with all but one.
+
+    As inferred it has none; as instantiated one for the operands and one for the product, without
+    enable and reset. Parameters that ask for anything else make an instance of a module that does
+    not exist, which Yosys reports.
+    """
+    names = [f"REG_{name}_{pin}" for name in ("INPUTA", "INPUTB", "OUTPUT")
+             for pin in ("CLK", "CE", "RST")]
+    parameters = "".join(f'  parameter {name} = "NONE";\n' for name in names)
+    unlike = " || ".join(f'{name} != (REGISTERED ? "CLK0" : "NONE")'
+                         for name in names if name.endswith("CLK"))
     return f"""
 module MULT18X18D(input {pins("A", 18)}, input {pins("B", 18)}, input SIGNEDA, SIGNEDB,
-                  input {pins("C", 18)}, input SOURCEA, SOURCEB, output {pins("P", 36)});
+                  input {pins("C", 18)}, input SOURCEA, SOURCEB, input CLK0, CE0, RST0,
+                  output {pins("P", 36)});
+{parameters}  localparam REGISTERED = REG_OUTPUT_CLK == "CLK0";
+  generate if ({unlike}) unsupported_use_of_MULT18X18D unsupported();
+  endgenerate
   wire signed [18:0] a = {{SIGNEDA & A17, {pins("A", 18)}}};
   wire signed [18:0] b = {{SIGNEDB & B17, {pins("B", 18)}}};
-  wire signed [37:0] p = a * b;
-  assign {{{pins("P", 36)}}} = p[35:0];
+  generate if (REGISTERED) begin
+    reg signed [18:0] a_register = 0, b_register = 0;
+    reg signed [37:0] p = 0;
+    always @(posedge CLK0) begin
+      a_register <= a;
+      b_register <= b;
+      p <= a_register * b_register;
+    end
+    assign {{{pins("P", 36)}}} = p[35:0];
+  end else begin
+    wire signed [37:0] p = a * b;
+    assign {{{pins("P", 36)}}} = p[35:0];
+  end endgenerate
 endmodule
 """
 

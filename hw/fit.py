@@ -24,6 +24,7 @@ from .compiler import compile_program
 from .config import EngineConfig
 from .joins import added_bits, sum_bits
 from .lowering import clips, largest_weight, stored_sum_bits
+from .packing import OPERAND_BITS
 from .program import Program
 from .silent import without_large_constants
 from .tape_reader import TapeWord
@@ -46,8 +47,8 @@ ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8,
 #: Most lanes of an array that is chosen without being asked for. Larger ones need fewer cycles, but
 #: nextpnr routes them for a quarter of an hour and more.
 COMMON_LANES = 64
-#: Widths of their sums, and the widest that one multiplier takes: wider ones take two of them.
-ACCUMULATORS, MULTIPLIER_BITS = (16, 18, 20, 24), 18
+#: Widths of their sums.
+ACCUMULATORS = (16, 18, 20, 24)
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
 LANE_LUTS, OTHER_LUTS = 100, 4000
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
@@ -148,7 +149,7 @@ def multiplier_blocks(config: EngineConfig) -> int:
     """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
     pixels = -(-config.pixels // 2) if config.weight_bits == 4 else config.pixels
     return (config.channels * pixels
-            + config.requantizers * (1 if config.biased_bits <= MULTIPLIER_BITS else 2))
+            + config.requantizers * (1 if config.biased_bits <= OPERAND_BITS else 2))
 
 
 def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:

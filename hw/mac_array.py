@@ -1,21 +1,27 @@
 """The multiply-accumulate array, P pixels by C channels: pointwise, dense, depthwise, maximum."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .accumulator import Accumulator
 from .config import EngineConfig
+from .copies import copied
 from .multiplier import MultiplierPair, PackedPair
 from .selector import Selector
 from .words import TAGS, word_layout
 
 
+def operand_latency(config: EngineConfig) -> int:
+    """Cycles from the issue of a product to its operands."""
+    return 1 + 2 * config.pipelined
+
+
 def product_latency(config: EngineConfig) -> int:
     """Cycles from the issue of a product to its end."""
     multiplier = PackedPair if config.weight_bits == 4 else MultiplierPair
-    return 2 * config.pipelined + multiplier.latency
+    return operand_latency(config) + multiplier.latency
 
 
 def array_latency(config: EngineConfig) -> int:
@@ -38,12 +44,15 @@ class MacArray(wiring.Component):
     Members
     -------
     depthwise, maximum, in_strips, gathers, channel_last : In, from the layer descriptor
-    i : In(stream of {words: P words, tags})
+    i : In(stream of TAGS), the windows
+    words : In(P words), from `read_latency` cycles after a window was taken until the next one's
     weights : In(stream of C x signed(weight_bits))
     may_finish : In(1), a tile's last product is held back until this is high
     finishing : Out(1), that product is issued in this cycle
-    done : Out(1), ``sums`` holds a finished tile in this cycle only
-    sums : Out(P x C x signed(accumulator_bits)), ``tags`` : Out(TAGS), of that tile
+    done : Out(1), a tile is finished
+    tags : Out(TAGS), of that tile in this cycle
+    sums : Out(P x C x signed(accumulator_bits)), of that tile: in this cycle only or, where the
+        engine is pipelined, from the next cycle through that of the next ``done``
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -56,8 +65,8 @@ class MacArray(wiring.Component):
             "in_strips":    In(1),
             "gathers":      In(1),
             "channel_last": In(5),
-            "i": In(stream.Signature(data.StructLayout({
-                "words": data.ArrayLayout(word, pixels), "tags": TAGS}))),
+            "i":            In(stream.Signature(TAGS)),
+            "words":        In(data.ArrayLayout(word, pixels)),
             "weights":      In(stream.Signature(
                 data.ArrayLayout(signed(config.weight_bits), channels))),
             "may_finish":   In(1),
@@ -69,14 +78,13 @@ class MacArray(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """An operand register, the choice of its channel, the multipliers, the accumulators.
+        """Which product is next; its operands; the multipliers; the accumulators.
 
-        Registers that shift cost nothing on iCE40, where each has a lookup table in front of it,
-        and multiplexers behind them do; on ECP5 it is the other way round.
+        What is decided about a product follows it through the pipeline, so that the many registers
+        of words and weights need not hear of it at once.
         """
         m = Module()
         config  = self.config
-        operand = Signal.like(self.i.payload.words, reset_less=True)
         tags    = Signal(TAGS)
         full    = Signal()
         channel = Signal(5)
@@ -85,7 +93,7 @@ class MacArray(wiring.Component):
         issue   = Signal()
 
         strip_channels = config.channels // config.strips
-        last_channel = Mux(self.i.payload.tags.partial, self.channel_last,
+        last_channel = Mux(self.i.payload.partial, self.channel_last,
                            Mux(self.in_strips | self.gathers, strip_channels - 1,
                                config.channels - 1))
         may_issue = Signal()
@@ -100,66 +108,93 @@ class MacArray(wiring.Component):
             m.d.sync += [channel.eq(channel + 1), left.eq(left - 1), final.eq(left == 1),
                          tags.first.eq(0)]
         with m.If(self.i.ready):
-            m.d.sync += [tags.eq(self.i.payload.tags), full.eq(self.i.valid), channel.eq(0),
+            m.d.sync += [tags.eq(self.i.payload), full.eq(self.i.valid), channel.eq(0),
                          left.eq(last_channel), final.eq(last_channel == 0)]
 
-        # What the product in each pipeline stage means.
-        keep, accumulate, finish = Signal(), Signal(), Signal()
+        # What the product in each pipeline stage means; in the last one, lanes have copies of it.
         control, finish_tags = Cat(~tags.first, issue, self.finishing), tags
         for stage in range(product_latency(config)):
+            before = control
             next_control = Signal(3, name=f"control{stage}")
             next_tags = Signal(TAGS, name=f"tags{stage}", reset_less=True)
             m.d.sync += [next_control.eq(control), next_tags.eq(finish_tags)]
             control, finish_tags = next_control, next_tags
-        m.d.comb += Cat(keep, accumulate, finish).eq(control)
-        m.d.sync += [self.done.eq(finish), self.tags.eq(finish_tags)]
+        copies = copied(m, platform, before, config.pixels * config.strips)
+        m.d.sync += [self.done.eq(control[2]), self.tags.eq(finish_tags)]
 
-        if not config.pipelined:
-            with m.If(issue & ~self.depthwise):
-                m.d.sync += [operand[p].eq(operand[p].as_value() >> 8)
-                             for p in range(config.pixels)]
-        # Where the engine is pipelined, words follow a cycle after what was decided about them: so
-        # many registers are too far away to hear of it in the same cycle.
-        taken, words = self.staged(m, self.i.ready), self.staged(m, self.i.payload.words)
-        with m.If(taken):
-            m.d.sync += operand.eq(words)
-        operands = self.operands(m, operand, self.staged(m, channel), self.staged(m, tags.strip))
-        for (p, c), product in self.products(m, operands).items():
-            m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
-                config.accumulator_bits, len(product), maximum=config.maximum)
-            m.d.comb += [
-                lane.product.eq(product),
-                lane.accumulate.eq(accumulate),
-                lane.load.eq(~keep),
-                lane.largest.eq(self.maximum),
-                self.sums[p][c].eq(lane.total),
-            ]
+        products = self.products(m, self.operands(m, platform, issue, channel, tags.strip))
+        for p in range(config.pixels):
+            for strip in range(config.strips):
+                keep, accumulate, finish = copies[p * config.strips + strip]
+                finished = self.staged(m, finish)
+                for c in range(strip * strip_channels, (strip + 1) * strip_channels):
+                    product = products[p, c]
+                    m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
+                        config.accumulator_bits, len(product), maximum=config.maximum)
+                    m.d.comb += [
+                        lane.product.eq(product),
+                        lane.accumulate.eq(accumulate),
+                        lane.load.eq(~keep),
+                        lane.largest.eq(self.maximum),
+                    ]
+                    total = lane.total
+                    if config.pipelined:
+                        total = Signal.like(total, reset_less=True)
+                        with m.If(finished):
+                            m.d.sync += total.eq(lane.total)
+                    m.d.comb += self.sums[p][c].eq(total)
         return m
 
-    def operands(self, m: Module, words: data.View, channel: Value, strip: Value
+    def operands(self, m: Module, platform: object, issue: Value, channel: Value, strip: Value
                  ) -> dict[tuple[int, int], Value]:
         """What each lane (pixel, channel) multiplies: its own byte, or one that is broadcast.
 
         Of each strip the byte of ``channel`` within the strip is broadcast to its lanes; or to all
         lanes that of the strip called ``strip``, or of the one in which ``channel`` lies. It is
         multiplexed where the engine is pipelined, with a register before lanes choose; otherwise
-        the words are shifted, and it is the lowest one.
+        the words are shifted, and it is the lowest one: registers that shift cost nothing on iCE40,
+        where each has a lookup table in front of it, and on ECP5 it is the other way round.
         """
         config = self.config
         size = config.channels // config.strips
+        lanes = config.pixels * config.strips
+        if config.pipelined:
+            words = self.staged(m, self.words)
+            indices = copied(m, platform, self.staged(m, Cat(channel, strip)), config.pixels)
+            depthwise = copied(m, platform, self.depthwise, lanes)
+        else:
+            words = self.shifted(m, issue)
+            indices = [Cat(Const(0, len(channel)), self.staged(m, strip))] * config.pixels
+            depthwise = [self.depthwise] * lanes
         operands = {}
-        for p in range(config.pixels):
-            heads = [words[p][first] for first in range(0, config.channels, size)]
+        for p, index in enumerate(indices):
+            strip_words = [[words[p][first + k] for k in range(size)]
+                           for first in range(0, config.channels, size)]
+            channel, strip = index[:len(channel)], index[len(channel):]
             if config.pipelined:
-                heads = [selected(m, [words[p][first + k] for k in range(size)], channel)
-                         for first in range(0, config.channels, size)]
+                heads = [selected(m, word, channel) for word in strip_words]
                 strip = strip | channel >> exact_log2(size)
+            else:
+                heads = [word[0] for word in strip_words]
             common = selected(m, heads, strip)
-            for number, head in enumerate(heads):
-                broadcast = self.staged(m, Mux(self.in_strips, head, common) if number else common)
-                for c in range(number * size, (number + 1) * size):
-                    operands[p, c] = Mux(self.depthwise, self.staged(m, words[p][c]), broadcast)
+            for number, word in enumerate(strip_words):
+                broadcast = Mux(self.in_strips, heads[number], common) if number else common
+                if config.pipelined:
+                    broadcast, word = self.staged(m, broadcast), [self.staged(m, x) for x in word]
+                for k, own in enumerate(word):
+                    operands[p, number * size + k] = Mux(depthwise[p * config.strips + number],
+                                                         own, broadcast)
         return operands
+
+    def shifted(self, m: Module, issue: Value) -> data.View:
+        """The words, each moved down a channel by every product of a layer that broadcasts."""
+        words = Signal.like(self.words, reset_less=True)
+        taken, issued = self.staged(m, self.i.ready), self.staged(m, issue)
+        with m.If(taken):
+            m.d.sync += words.eq(self.words)
+        with m.Elif(issued & ~self.depthwise):
+            m.d.sync += [word.eq(word.as_value() >> 8) for word in words]
+        return words
 
     def products(self, m: Module, operands: dict[tuple[int, int], Value]
                  ) -> dict[tuple[int, int], Value]:
@@ -168,14 +203,15 @@ class MacArray(wiring.Component):
         Where weights are small two pixels share a multiplication.
         """
         config = self.config
-        weights = [self.staged(m, self.staged(m, self.weights.payload[c]))
-                   for c in range(config.channels)]
+        weights = self.weights.payload
+        for _ in range(operand_latency(config)):
+            weights = self.staged(m, weights)
         products = {}
         if config.weight_bits == 4:
-            for c, weight in enumerate(weights):
+            for c in range(config.channels):
                 for first in range(0, config.pixels, 2):
                     m.submodules[f"multiplier{first}_{c}"] = packed = PackedPair()
-                    m.d.comb += packed.w.eq(weight)
+                    m.d.comb += packed.w.eq(weights[c])
                     for side, p in enumerate(range(first, min(first + 2, config.pixels))):
                         m.d.comb += packed.x[side].eq(operands[p, c])
                         products[p, c] = packed.o[side]
@@ -188,10 +224,8 @@ class MacArray(wiring.Component):
                 products[p, c] = pair.o[side]
         return products
 
-    def staged(self, m: Module, value: Value) -> Value:
-        """``value`` through a register where the engine is pipelined."""
-        if not self.config.pipelined:
-            return value
+    def staged(self, m: Module, value: Value) -> Signal:
+        """``value`` a cycle later."""
         register = Signal(value.shape(), reset_less=True)
         m.d.sync += register.eq(value)
         return register

@@ -1,15 +1,21 @@
-"""The engine's two memories: one read port, one write port, two cycles to read."""
+"""The engine's two memories: one read port, one write port, some cycles to read."""
 
 from amaranth.hdl import Elaboratable, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from .config import EngineConfig
 from .descriptor import ADDRESS_BITS
 from .words import word_layout
 
 
+def memory_latency(config: EngineConfig) -> int:
+    """Cycles from the address of a word to the word."""
+    return 2 + config.pipelined
+
+
 class EngineMemory(wiring.Component):
-    """``depth`` words of ``channels`` bytes, read within :attr:`latency` cycles.
+    """``depth`` words of ``channels`` bytes, read within `memory_latency` cycles.
 
     Reading and writing the same word in one cycle gives an undefined value; the engine never does.
     With ``single_port`` the two are never enabled in one cycle at all, and boards may use
@@ -21,11 +27,10 @@ class EngineMemory(wiring.Component):
     write_enable, write_address, write_data : In
     """
 
-    latency = 2
-
-    def __init__(self, channels: int, depth: int, *, single_port: bool) -> None:
+    def __init__(self, channels: int, depth: int, *, single_port: bool, pipelined: bool) -> None:
         self.depth = depth
         self.single_port = single_port
+        self.pipelined = pipelined
         word = word_layout(channels)
         super().__init__({
             "read_enable":   In(1),
@@ -37,7 +42,7 @@ class EngineMemory(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """The RAM and its output register."""
+        """The RAM and its output register; where ``pipelined`` registers of its inputs too."""
         m = Module()
         bits = self.read_data.shape().size
         m.submodules.ram = ram = memory.Memory(
@@ -45,14 +50,14 @@ class EngineMemory(wiring.Component):
             attrs={"ram_style": "huge" if self.single_port else "block", "collision": "undefined"})
         write, read = ram.write_port(), ram.read_port()
         fetched = Signal()
-        m.d.comb += [
+        m.d["sync" if self.pipelined else "comb"] += [
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data),
             read.en.eq(self.read_enable),
             read.addr.eq(self.read_address),
         ]
-        m.d.sync += fetched.eq(self.read_enable)
+        m.d.sync += fetched.eq(read.en)
         word = Signal(bits, reset_less=True)
         with m.If(fetched):
             m.d.sync += word.eq(read.data)

@@ -25,12 +25,13 @@ class MemoryReader(wiring.Component):
     o : Out(stream of {word, tag})
     """
 
-    memory_latency = 2
     queue_latency = 2
     depth = 16
 
-    def __init__(self, channels: int, tag: ShapeLike, *, quick_tags: bool = False) -> None:
+    def __init__(self, channels: int, tag: ShapeLike, *, memory_latency: int = 2,
+                 quick_tags: bool = False) -> None:
         word = word_layout(channels)
+        self.memory_latency = memory_latency
         self.tag = tag
         self.quick_tags = quick_tags
         super().__init__({

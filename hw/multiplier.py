@@ -7,8 +7,8 @@ from amaranth.hdl import (
     Elaboratable,
     Instance,
     Module,
+    Shape,
     Signal,
-    Value,
     signed,
     unsigned,
 )
@@ -16,10 +16,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
-from .packing import Packing
+from .packing import OPERAND_BITS, Packing
 
 #: Two pixels and their weight.
 PIXELS = Packing(products=2, activation_bits=8, weight_bits=4, step=10)
+
 
 
 class MultiplierPair(wiring.Component):
@@ -97,22 +98,19 @@ class PackedPair(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Three registers: operands, product with two bits of the second one, products."""
         m = Module()
-        x = Signal.like(self.x, reset_less=True)
-        w = Signal(signed(4), reset_less=True)
-        m.d.sync += [x.eq(self.x), w.eq(self.w)]
-
         step = PIXELS.step
-        packed = Cat(x[0], Const(0, step - 8), x[1])
-        result = Signal(signed(step + 12))
-        if getattr(platform, "family", None) == "ecp5":
-            m.submodules.block = multiplier_block(packed, w, result)
-        else:
-            m.d.comb += result.eq(packed * w)
-        product = Signal.like(result, reset_less=True)
+        m.submodules.multiplier = multiplier = Multiplier(unsigned(18), signed(4))
+        product = multiplier.o
+        x1, w = Signal(2, reset_less=True), Signal(2, reset_less=True)
         lowest = Signal(2, reset_less=True)          # of the second product
+        m.d.comb += [
+            multiplier.a.eq(Cat(self.x[0], Const(0, step - 8), self.x[1])),
+            multiplier.b.eq(self.w),
+        ]
         m.d.sync += [
-            product.eq(result),
-            lowest.eq(Cat(x[1][0] & w[0], (x[1][1] & w[0]) ^ (x[1][0] & w[1]))),
+            x1.eq(self.x[1]),
+            w.eq(self.w),
+            lowest.eq(Cat(x1[0] & w[0], (x1[1] & w[0]) ^ (x1[0] & w[1]))),
         ]
 
         # The second product is (product >> step) - floor; its two lowest bits are known, so the
@@ -135,12 +133,42 @@ class PackedPair(wiring.Component):
         return m
 
 
-def multiplier_block(a: Value, b: Value, product: Signal) -> Instance:
-    """A ``MULT18X18D`` of the unsigned 18-bit ``a`` and the signed ``b``; no register inside."""
-    # The block's pins are single bits.
-    pins = {f"i_A{k}": a[k] for k in range(18)}
-    pins |= {f"i_B{k}": b[min(k, len(b) - 1)] for k in range(18)}
-    pins |= {f"i_C{k}": Const(0) for k in range(18)}
-    pins |= {f"o_P{k}": product[k] for k in range(len(product))}
-    return Instance("MULT18X18D", i_SIGNEDA=Const(0), i_SIGNEDB=Const(1), i_SOURCEA=Const(0),
-                    i_SOURCEB=Const(0), **pins)
+class Multiplier(wiring.Component):
+    """``o = a * b``, one product per cycle, :attr:`latency` cycles later.
+
+    On ECP5 it is one ``MULT18X18D`` with its own registers, so that nothing but wires is between
+    them and the registers before and behind it. Yosys would use neither them nor, where the
+    operands' signs differ, all 18 bits.
+
+    Members
+    -------
+    a, b : In(signed or unsigned, of at most `OPERAND_BITS`); o : Out(signed), of as many bits as both
+    """
+
+    latency = 2
+
+    def __init__(self, a: Shape, b: Shape) -> None:
+        super().__init__({"a": In(a), "b": In(b), "o": Out(signed(a.width + b.width))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Registers, product, register; or the block that contains them."""
+        m = Module()
+        if getattr(platform, "family", None) != "ecp5":
+            a, b = (Signal.like(value, reset_less=True) for value in (self.a, self.b))
+            product = Signal.like(self.o, reset_less=True)
+            m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
+            m.d.comb += self.o.eq(product)
+            return m
+        # The block's pins are single bits.
+        pins = {f"i_C{k}": Const(0) for k in range(18)}
+        for name, value in (("A", self.a), ("B", self.b)):
+            signed_value = value.shape().signed
+            sign = value[-1] if signed_value else Const(0)
+            pins |= {f"i_{name}{k}": value[k] if k < len(value) else sign for k in range(18)}
+            pins |= {f"i_SIGNED{name}": Const(signed_value), f"i_SOURCE{name}": Const(0)}
+        pins |= {f"o_P{k}": self.o[k] for k in range(len(self.o))}
+        registers = {f"p_REG_{name}_{pin}": f"{pin}0" for name in ("INPUTA", "INPUTB", "OUTPUT")
+                     for pin in ("CLK", "CE", "RST")}
+        m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), i_CE0=Const(1),
+                                      i_RST0=Const(0), **pins, **registers)
+        return m

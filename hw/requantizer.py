@@ -7,11 +7,20 @@ from amaranth.lib.wiring import In, Out
 from ref.model import SHIFTS
 
 from .adder import ChoosingAdder
+from .multiplier import Multiplier
+from .packing import OPERAND_BITS
 from .program import STORED_OFFSET
 from .selector import Selector
 
 #: Bits of twice a result that is not far outside the bytes: -256 .. 511 and more.
 HALF_BITS = 10
+#: Cycles from a result's constants to its clipping.
+CLIPPED_AFTER = 5
+
+
+def requantizer_latency(*, pipelined: bool) -> int:
+    """Cycles from an accumulator to its result."""
+    return CLIPPED_AFTER + 1 + pipelined
 
 
 def constants_layout() -> data.StructLayout:
@@ -26,29 +35,29 @@ class Requantizer(wiring.Component):
     Where ``acc + bias`` is negative and the requantizer is ``leaky``, the multiplier is
     ``multiplier_negative``. Equal to `ref.ops.requantize` (plus 128 when ``signed_output``) for
     every accumulator whose sum with the bias fits ``accumulator_bits``. One result per cycle,
-    :attr:`latency` cycles later, no flow control. The product is summed from partial products of
-    ``multiplier_slice`` multiplier bits: 16 for multiplier blocks, 4 where the multiplier is made
-    of lookup tables and must be short to be quick. Without ``clips`` the bounds are those of a
+    `requantizer_latency` cycles later, no flow control. The product is summed from partial products
+    of ``multiplier_slice`` multiplier bits: 16 for multiplier blocks, 4 where the multiplier is
+    made of lookup tables and must be short to be quick. Without ``clips`` the bounds are those of a
     byte, whatever is given.
 
     Members
     -------
     acc : In(2 x signed(accumulator_bits)), upper : In(1), per result: the accumulator is
         ``acc[upper]``; the choice costs nothing where the bias is added
-    constants : In(constants_layout), per result
+    constants : In(constants_layout), per result; where ``pipelined`` a cycle after it
     shift (index into ``shifts``), signed_output, lo (as stored) : In, per layer
     o : Out(unsigned(8))
     """
 
-    latency = 6
-
     def __init__(self, accumulator_bits: int, multiplier_slice: int, *, clips: bool = True,
-                 leaky: bool = True, shifts: tuple[int, ...] = SHIFTS) -> None:
+                 leaky: bool = True, shifts: tuple[int, ...] = SHIFTS,
+                 pipelined: bool = False) -> None:
         self.accumulator_bits = accumulator_bits
         self.multiplier_slice = multiplier_slice
         self.clips = clips
         self.leaky = leaky
         self.shifts = shifts
+        self.pipelined = pipelined
         super().__init__({
             "acc":           In(data.ArrayLayout(signed(accumulator_bits), 2)),
             "upper":         In(1),
@@ -60,32 +69,30 @@ class Requantizer(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Six registers: biased sum, partial products, product, its part, rounded, clipped."""
-        m = Module()
-        width, step = self.accumulator_bits, self.multiplier_slice
+        """Six registers: biased sum, partial products, product, its part, rounded, clipped.
 
+        Where ``pipelined`` there is one more in front, after the choice of the accumulator.
+        """
+        m = Module()
+        width = self.accumulator_bits
+
+        acc, upper = self.acc, self.upper
+        if self.pipelined:
+            acc, upper = delay(m, acc, 1), delay(m, upper, 1)
         m.submodules.adder = adder = ChoosingAdder(width)
-        biased     = Signal(signed(width), reset_less=True)
-        multiplier = Signal(16, reset_less=True)
+        multiplier = Signal(16)
         m.d.comb += [
             adder.a.eq(self.constants.bias),
-            adder.b.eq(self.acc[1]),
-            adder.c.eq(self.acc[0]),
-            adder.choose.eq(self.upper),
+            adder.b.eq(acc[1]),
+            adder.c.eq(acc[0]),
+            adder.choose.eq(upper),
+            multiplier.eq(self.constants.multiplier),
         ]
-        m.d.sync += [biased.eq(adder.o), multiplier.eq(self.constants.multiplier)]
         if self.leaky:
             with m.If(adder.o < 0):
-                m.d.sync += multiplier.eq(self.constants.multiplier_negative)
-
-        partials = []
-        for start in range(0, 16, step):
-            partial = Signal(signed(width + step), name=f"partial{start}", reset_less=True)
-            m.d.sync += partial.eq(biased * multiplier[start:start + step])
-            partials.append(partial.shift_left(start))
-
+                m.d.comb += multiplier.eq(self.constants.multiplier_negative)
         product = Signal(signed(width + 16), reset_less=True)
-        m.d.sync += product.eq(adder_tree(partials))
+        m.d.sync += product.eq(self.product(m, adder.o, multiplier))
 
         # Twice the result before rounding. Beyond ten bits only its sign matters: it is clipped.
         halves  = [product.shift_right(shift - 1) for shift in self.shifts]
@@ -117,7 +124,7 @@ class Requantizer(wiring.Component):
         ]
 
         if self.clips:
-            lo, hi = self.lo, delay(m, self.constants.hi, self.latency - 1)
+            lo, hi = self.lo, delay(m, self.constants.hi, CLIPPED_AFTER)
             low, high = self.less(m, stored, lo), self.less(m, hi, stored)
         else:
             lo, hi = Const(0, 8), Const(255, 8)
@@ -131,6 +138,18 @@ class Requantizer(wiring.Component):
             m.d.sync += clipped.eq(stored)
         m.d.comb += self.o.eq(clipped)
         return m
+
+    def product(self, m: Module, biased: Value, multiplier: Value) -> Value:
+        """The product, two cycles later; a sum where it is made of partial products."""
+        width, step = self.accumulator_bits, self.multiplier_slice
+        if step == 16 and width <= OPERAND_BITS:
+            m.submodules.multiplier = block = Multiplier(signed(width), unsigned(16))
+            m.d.comb += [block.a.eq(biased), block.b.eq(multiplier)]
+            return block.o
+        biased, multiplier = delay(m, biased, 1), delay(m, multiplier, 1)
+        partials = [delay(m, biased * multiplier[start:start + step], 1).shift_left(start)
+                    for start in range(0, 16, step)]
+        return adder_tree(partials)
 
     def beyond(self, product: Signal) -> list[Value]:
         """For each shift, whether bits above the chosen ones differ from the sign."""
@@ -161,10 +180,10 @@ def adder_tree(terms: list) -> object:
     return terms[0]
 
 
-def delay(m: Module, value: Signal, cycles: int) -> Signal:
+def delay(m: Module, value: Value, cycles: int) -> Value:
     """``value`` as it was ``cycles`` cycles ago, through registers without reset."""
     for stage in range(cycles):
-        later = Signal.like(value, name=f"delayed{stage}", reset_less=True)
+        later = Signal(value.shape(), name=f"delayed{stage}", reset_less=True)
         m.d.sync += later.eq(value)
         value = later
     return value

@@ -1,6 +1,6 @@
 """From a finished tile to memory: hold its sums, requantize them, write the words."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -8,8 +8,9 @@ from amaranth.utils import ceil_log2, exact_log2
 from .adder import ChoosingAdder
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
+from .copies import copied
 from .descriptor import ADDRESS_BITS, DescriptorLayout
-from .requantizer import Requantizer
+from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
 from .words import TAGS, word_layout
 
@@ -26,7 +27,7 @@ class ResultWriter(wiring.Component):
     layer : In(DescriptorLayout)
     begin : In(1), load the layer's output address
     finishing : In(1), from the array: a tile's last product is issued in this cycle
-    done, sums, tags : In, from the array
+    done, tags, sums : In, from the array
     may_finish : Out(1)
     constant : In(tape word), constant_valid : In(1), constant_ready : Out(1)
     write, address, data : Out, the memory's write port
@@ -74,26 +75,23 @@ class ResultWriter(wiring.Component):
             m.d.sync += occupied.eq(occupied - 1)
 
         # Sums leave lowest lane first: channel within pixel.
-        sums  = Signal.like(self.sums, reset_less=True)
         tags  = Signal(TAGS, reset_less=True)
         end   = Signal(4, reset_less=True)          # the tile's last valid pixel
         chunk = Signal(exact_log2(chunks))
         pixel = Signal(range(max(config.pixels, 2)))
         busy  = Signal()
         word_end = chunk == chunks - 1
-        next_chunk = Signal.like(chunk)
-        m.d.comb += next_chunk.eq(Mux(busy, chunk + 1, chunk))
-        m.d.sync += chunk.eq(next_chunk)
-        with m.If(busy):
-            if not config.pipelined:
-                m.d.sync += sums.eq(sums.as_value() >> (lanes * config.accumulator_bits))
-            with m.If(word_end):
-                m.d.sync += pixel.eq(pixel + 1)
-                with m.If(pixel == config.pixels - 1):
-                    m.d.sync += [pixel.eq(0), busy.eq(0)]
+        next_chunk, next_pixel = Signal.like(chunk), Signal.like(pixel)
+        m.d.comb += [next_chunk.eq(Mux(busy, chunk + 1, chunk)), next_pixel.eq(pixel)]
+        m.d.sync += [chunk.eq(next_chunk), pixel.eq(next_pixel)]
+        with m.If(busy & word_end):
+            m.d.comb += next_pixel.eq(pixel + 1)
+            with m.If(pixel == config.pixels - 1):
+                m.d.comb += next_pixel.eq(0)
+                m.d.sync += busy.eq(0)
         with m.If(self.done):
             # Pixels beyond the last may still be leaving when the next layer's descriptor arrives.
-            m.d.sync += [sums.eq(self.sums), tags.eq(self.tags), busy.eq(1),
+            m.d.sync += [tags.eq(self.tags), busy.eq(1),
                          end.eq(Mux(self.tags.row_last, layer.pixel_last, config.pixels - 1))]
 
         group_first = Signal(init=1)                # the next tile is its group's first
@@ -107,11 +105,12 @@ class ResultWriter(wiring.Component):
             banks.switch.eq(self.done & group_first),
             banks.chunk.eq(next_chunk),
         ]
+        chosen = self.chosen_sums(m, platform, busy, Cat(next_chunk, next_pixel))
         results = []
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
-                leaky=config.leaky, shifts=config.shifts)
+                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
             m.d.comb += [
                 unit.constants.eq(banks.o[64 * lane:64 * (lane + 1)]),
                 unit.shift.eq(layer.shift),
@@ -119,12 +118,13 @@ class ResultWriter(wiring.Component):
                 unit.lo.eq(layer.lo),
             ]
             results.append(unit.o)
-            self.connect_sums(m, unit, sums, lane, Cat(chunk, pixel))
+            lower, upper, choice = chosen[lane]
+            m.d.comb += [unit.acc[0].eq(lower), unit.acc[1].eq(upper), unit.upper.eq(choice)]
 
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
                       tags.group_last, tags.layer_last)
-        for stage in range(Requantizer.latency):
+        for stage in range(requantizer_latency(pipelined=config.pipelined)):
             later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
@@ -161,26 +161,34 @@ class ResultWriter(wiring.Component):
             m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
 
-    def connect_sums(self, m: Module, unit: Requantizer, sums: data.View, lane: int,
-                     number: Value) -> None:
-        """Give a requantizer the sum of its lane whose turn it is, the ``number``-th of the tile.
+    def chosen_sums(self, m: Module, platform: object, busy: Value, number: Value
+                    ) -> list[tuple[Value, Value, Value]]:
+        """What each requantizer is given: two sums, and whether it is to take the second one.
 
-        Where the engine is pipelined it is multiplexed: one of the sums whose number's highest bit
-        is 0, one of the others, and the choice of these is the requantizer's. Otherwise the sums
-        shift, and it is the lowest one.
+        Sums leave in the order of their numbers; ``number`` is that of the next cycle's. Where the
+        engine is pipelined they are multiplexed: one of those whose number's highest bit is 0, one
+        of the others. Otherwise they shift, and it is the lowest one.
         """
         config = self.config
         lanes = config.requantizers
         if not config.pipelined:
-            m.d.comb += unit.acc[0].eq(sums[0][lane])
-            return
-        own = [sums[p][c] for p in range(config.pixels)
-               for c in range(lane, config.channels, lanes)]
-        half = 1 << ceil_log2(max(len(own), 2)) - 1
-        for side, part in enumerate((own[:half], own[half:])):
-            if part:
+            sums = Signal.like(self.sums, reset_less=True)
+            with m.If(self.done):
+                m.d.sync += sums.eq(self.sums)
+            with m.Elif(busy):
+                m.d.sync += sums.eq(sums.as_value() >> (lanes * config.accumulator_bits))
+            return [(sums[0][lane], Const(0), Const(0)) for lane in range(lanes)]
+        chosen = []
+        for lane, index in enumerate(copied(m, platform, number, lanes)):
+            own = [self.sums[p][c] for p in range(config.pixels)
+                   for c in range(lane, config.channels, lanes)]
+            half = 1 << ceil_log2(max(len(own), 2)) - 1
+            sides = []
+            for side, part in enumerate((own[:half], own[half:] or own[:1])):
                 m.submodules[f"select{lane}_{side}"] = selector = Selector(
                     config.accumulator_bits, len(part))
-                m.d.comb += [selector.i[k].eq(value) for k, value in enumerate(part)]
-                m.d.comb += [selector.index.eq(number), unit.acc[side].eq(selector.o.as_signed())]
-        m.d.comb += unit.upper.eq(number >> exact_log2(half))
+                m.d.comb += [selector.index.eq(index),
+                             *(selector.i[k].eq(value) for k, value in enumerate(part))]
+                sides.append(selector.o.as_signed())
+            chosen.append((*sides, index >> exact_log2(half)))
+        return chosen

@@ -12,20 +12,23 @@ from .address_generator import AddressGenerator
 from .config import EngineConfig
 from .descriptor import descriptor_words
 from .mac_array import array_latency
-from .memory import EngineMemory
+from .memory import memory_latency
 from .memory_reader import MemoryReader
-from .requantizer import Requantizer
+from .requantizer import requantizer_latency
+from .window_memory import row_latency
 
-#: Tape: from a request to the first cycle in which its word can be taken, and places in the queue.
-READ_LATENCY = MemoryReader.memory_latency + MemoryReader.queue_latency
-QUEUE_DEPTH  = MemoryReader.depth
-#: From the request of a row's last word to the first cycle in which the row can be read.
-ROW_LATENCY  = EngineMemory.latency + 1
+#: Windows that wait between the window memory and the array.
+WINDOWS = 2
+
+
+def tape_latency(config: EngineConfig) -> int:
+    """From the request of a tape word to the first cycle in which it can be taken."""
+    return memory_latency(config) + MemoryReader.queue_latency
 
 
 def write_latency(config: EngineConfig) -> int:
     """From a tile's last product to its first requantized byte in the write register."""
-    return array_latency(config) + 1 + Requantizer.latency + 1
+    return array_latency(config) + 1 + requantizer_latency(pipelined=config.pipelined) + 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def layer_cycles(shape: LayerShape, config: EngineConfig, previous: LayerShape |
     ``previous`` is the layer before it: pixels beyond the end of its last row may still be leaving.
     """
     engine = _Clock(shape, config)
-    begin = descriptor_words(config.tape_bytes) + READ_LATENCY + 1
+    begin = descriptor_words(config.tape_bytes) + tape_latency(config) + 1
     engine.start(begin, None if previous is None else previous.pixel_last + 1)
     seen: dict[tuple, int] = {}
     group = 0
@@ -83,6 +86,8 @@ class _Clock:
         self.constant_words = config.constant_words
         self.array_latency = array_latency(config)
         self.write_latency = write_latency(config)
+        self.tape_latency = tape_latency(config)
+        self.row_latency = row_latency(config)
         self.blocking = config.single_port
         self.ends: list[int] = []
 
@@ -92,13 +97,15 @@ class _Clock:
         ``last_pixels`` pixels of it were written, the last one in cycle -1; None: there was none.
         """
         self.issue = begin + AddressGenerator.latency - 1       # latest activation word
-        # Rows in flight: when those complete can be read, and when the last places became free.
+        # Rows in flight: when windows of those complete queue up, and when the last places became
+        # free.
         self.complete: deque[int] = deque()
         self.places: deque[int] = deque([begin] * self.shape.row_places)
-        self.read = begin                                       # latest window read
+        self.queued = begin                                     # latest window to queue up
         self.tape_issue, self.tape_pop = begin, begin           # latest tape word
-        self.tape_pops: deque[int] = deque([begin - 64] * QUEUE_DEPTH, QUEUE_DEPTH)
-        self.taken = begin                                      # latest window taken by the array
+        self.tape_pops: deque[int] = deque([begin - 64] * MemoryReader.depth, MemoryReader.depth)
+        # latest windows taken by the array
+        self.taken: deque[int] = deque([begin - 64] * (WINDOWS - 1) + [begin], WINDOWS)
         self.product = begin                                    # latest product
         self.first_finish = begin - 10_000              # a group's first tile: last product
         # latest tile's last product
@@ -119,16 +126,18 @@ class _Clock:
             self.writes.popleft()
         # Places free before the latest request are all alike.
         places = (max(time, self.issue) for time in self.places)
-        times = (self.first_finish, self.issue, self.read, *places, *self.complete, self.tape_issue,
-                 self.tape_pop, *self.tape_pops, self.taken, self.product, *self.writes)
+        times = (self.first_finish, self.issue, self.queued, *places, *self.complete,
+                 self.tape_issue, self.tape_pop, *self.tape_pops, *self.taken, self.product,
+                 *self.writes)
         return (len(self.places), len(self.complete), *(time - now for time in times))
 
     def shift(self, cycles: int) -> None:
         """Move every time by ``cycles``."""
-        for name in ("issue", "read", "tape_issue", "tape_pop", "taken", "product",
+        for name in ("issue", "queued", "tape_issue", "tape_pop", "product",
                      "first_finish", "finish", "last_write"):
             setattr(self, name, getattr(self, name) + cycles)
-        for queue in (self.places, self.complete, self.tape_pops, self.writes):
+        for queue in (self.places, self.complete, self.tape_pops, self.taken,
+                      self.writes):
             for k in range(len(queue)):
                 queue[k] += cycles
 
@@ -159,7 +168,7 @@ class _Clock:
                 while len(self.complete) <= (row if shape.slides else 0):
                     self.fetch_row()
                 for column in range(columns):
-                    self.read_window(row)
+                    self.queue_window(row)
                     self.run_window(products, last and column == columns - 1)
                 if not shape.slides:
                     self.give_up(1)
@@ -179,23 +188,23 @@ class _Clock:
                     writes.popleft()
                     issue += 1
             self.issue = issue
-        self.complete.append(self.issue + ROW_LATENCY)
+        self.complete.append(self.issue + self.row_latency)
 
-    def read_window(self, row: int) -> None:
-        """Read a window of a row: the ``row``-th kept, or the oldest where tiles do not slide."""
+    def queue_window(self, row: int) -> None:
+        """A window of a row queues up: the ``row``-th kept, or the oldest where none slide."""
         complete = self.complete[row if self.shape.slides else 0]
-        self.read = max(self.read + 1, complete, self.taken)
+        self.queued = max(self.queued + 1, complete, self.taken[0] + 1)
 
     def give_up(self, rows: int) -> None:
-        """The oldest rows' places are free from the cycle after the latest read."""
+        """The oldest rows' places can be asked for two cycles after the latest window was taken."""
         for _ in range(rows):
             self.complete.popleft()
-            self.places.append(self.read)
+            self.places.append(self.taken[-1] + 1)
 
     def run_window(self, products: int, last: bool) -> None:
-        """The array takes the window read and issues its products."""
-        self.taken = max(self.read + 1, self.product)
-        earliest = self.taken + 1
+        """The array takes the oldest window and issues its products."""
+        self.taken.append(max(self.queued + 1, self.product))
+        earliest = self.taken[-1] + 1
         for index in range(products):
             if last and index == products - 1:
                 earliest = max(earliest, self.finish + self.drain)
@@ -207,7 +216,7 @@ class _Clock:
     def take_tape_word(self, earliest: int) -> int:
         """The cycle in which the next tape word is taken, not before ``earliest``."""
         self.tape_issue = max(self.tape_issue + 1, self.tape_pops[0] + 1)
-        self.tape_pop = max(self.tape_issue + READ_LATENCY, self.tape_pop + 1, earliest)
+        self.tape_pop = max(self.tape_issue + self.tape_latency, self.tape_pop + 1, earliest)
         self.tape_pops.append(self.tape_pop)
         return self.tape_pop
 

@@ -4,8 +4,11 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, u
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .buffer import Buffer
+from .config import EngineConfig
+from .copies import copied
 from .descriptor import ADDRESS_BITS, COORDINATE_BITS, DescriptorLayout
-from .memory import EngineMemory
+from .memory import memory_latency
 from .words import PLACE, TAGS, word_layout
 
 #: Words each lane holds, 2^PLACES_BITS: those of `row_places` rows, each with the columns of the
@@ -13,6 +16,8 @@ from .words import PLACE, TAGS, word_layout
 PLACES_BITS = 8
 #: Most rows kept: more than keep the memory ahead of the array would only cost counters.
 ROWS_BITS = 4
+#: A window that can be read: its place in the lanes' memories, the rows it is the last to need.
+WINDOW = data.StructLayout({"place": PLACES_BITS, "given_up": ROWS_BITS + 1, "tags": TAGS})
 
 
 def row_places(kernel_columns: int) -> int:
@@ -23,6 +28,16 @@ def row_places(kernel_columns: int) -> int:
 def column_mask(kernel_columns: int) -> int:
     """Bits of a place that tell columns of the kernel, as a number."""
     return (1 << (kernel_columns - 1).bit_length()) - 1
+
+
+def row_latency(config: EngineConfig) -> int:
+    """Cycles from the request of a row's last word to the first in which one of its windows queues up."""
+    return memory_latency(config)
+
+
+def read_latency(config: EngineConfig) -> int:
+    """Cycles from a window's taking to its words."""
+    return 1 + config.pipelined
 
 
 class WindowMemory(wiring.Component):
@@ -38,9 +53,10 @@ class WindowMemory(wiring.Component):
     In a map of ``strips`` a word may hold what belongs to the neighbouring strips; it is moved to
     its place on the way in (`neighbouring_strips`).
 
-    Rows are requested as soon as a place for them is free. A row's words can be read
-    `EngineMemory.latency` + 1 cycles after its last request was accepted; windows follow each other
-    every cycle and are held until taken.
+    Rows are requested as soon as a place for them is free. A row's windows queue up `row_latency`
+    cycles after its last request was accepted, one a cycle, and are read only when taken. So no
+    stream has to hold up words, of which there are many: they appear `read_latency` cycles after
+    their window was taken and stay until the next one's do.
 
     Members
     -------
@@ -49,15 +65,18 @@ class WindowMemory(wiring.Component):
     request : In(stream of {address, tag: PLACE})
     blocked : In(1), the memory does something else in this cycle: nothing is requested
     enable, address : Out, the activation memory's read port
-    data : In, its answer, `EngineMemory.latency` cycles later
-    o : Out(stream of {words: P words, tags: TAGS})
+    data : In, its answer, `memory_latency` cycles later
+    o : Out(stream of TAGS), the windows
+    words : Out(P words), of the latest window taken
     """
 
-    def __init__(self, pixels: int, channels: int, strips: int = 1) -> None:
-        self.strips = strips
-        self.pixels = pixels
-        self.channels = channels
-        word = word_layout(channels)
+    def __init__(self, config: EngineConfig) -> None:
+        self.strips = config.strips
+        self.pixels = config.pixels
+        self.channels = config.channels
+        self.pipelined = config.pipelined
+        self.memory_latency = memory_latency(config)
+        word = word_layout(config.channels)
         super().__init__({
             "layer":   In(DescriptorLayout()),
             "begin":   In(1),
@@ -67,8 +86,8 @@ class WindowMemory(wiring.Component):
             "enable":  Out(1),
             "address": Out(ADDRESS_BITS),
             "data":    In(word),
-            "o":       Out(stream.Signature(data.StructLayout({
-                "words": data.ArrayLayout(word, pixels), "tags": TAGS}))),
+            "o":       Out(stream.Signature(TAGS)),
+            "words":   Out(data.ArrayLayout(word, config.pixels)),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -76,9 +95,10 @@ class WindowMemory(wiring.Component):
         m = Module()
         layer     = self.layer
         requested = Signal(ROWS_BITS + 1)       # rows kept or under way
-        complete  = Signal(ROWS_BITS + 1)       # rows kept whole
-        given_up  = Signal(ROWS_BITS + 1)       # rows, in this cycle
-        base      = Signal(ROWS_BITS)           # number of the oldest row kept
+        complete  = Signal(ROWS_BITS + 1)       # rows whose windows have not all been offered
+        base      = Signal(ROWS_BITS)           # number of the first of them
+        passed    = Signal(ROWS_BITS + 1)       # rows whose last window is offered in this cycle
+        given_up  = Signal(ROWS_BITS + 1)       # rows whose last window has been taken
         arriving  = Signal(ROWS_BITS)           # number of the row whose words arrive
 
         tag = self.request.payload.tag
@@ -88,23 +108,37 @@ class WindowMemory(wiring.Component):
             self.enable.eq(self.request.valid & self.request.ready),
             self.address.eq(self.request.payload.address),
         ]
-        valid, coming, place = self.enable, tag, tag
-        for stage in range(EngineMemory.latency):
+        valid, place = self.enable, tag
+        for stage in range(self.memory_latency):
             next_valid = Signal(name=f"valid{stage}")
             next_place = Signal(PLACE, name=f"place{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_place.eq(place)]
-            valid, coming, place = next_valid, place, next_place
-        row_complete = Signal()
-        m.d.comb += row_complete.eq(valid & place.row_end)
+            coming_valid, coming, valid, place = valid, place, next_valid, next_place
         m.d.sync += [
             requested.eq(requested + (self.enable & tag.row_end) - given_up),
-            complete.eq(complete + row_complete - given_up),
-            arriving.eq(arriving + row_complete),
-            base.eq(base + given_up),
+            # A row is read two cycles after this at the earliest; then its last word is there.
+            complete.eq(complete + (coming_valid & coming.row_end) - passed),
+            arriving.eq(arriving + (valid & place.row_end)),
+            base.eq(base + passed),
         ]
 
+        m.submodules.windows = windows = Buffer(WINDOW)
+        self.walk(m, complete, base, passed, windows.i)
+        taken = Signal()
+        m.d.comb += [
+            self.o.valid.eq(windows.o.valid),
+            self.o.payload.eq(windows.o.payload.tags),
+            windows.o.ready.eq(self.o.ready),
+            taken.eq(self.o.valid & self.o.ready),
+        ]
+        m.d.sync += given_up.eq(Mux(taken, windows.o.payload.given_up, 0))
+
         word = self.data if self.strips == 1 else self.neighbouring_strips(m, place)
-        row, column, advance = self.walk(m, complete, given_up)
+        reads = [Cat(taken, windows.o.payload.place)] * self.pixels
+        if self.pipelined:
+            m.d.sync += (late_word := Signal.like(word, reset_less=True)).eq(word)
+            word = late_word
+            reads = copied(m, platform, reads[0], self.pixels)
         for p in range(self.pixels):
             # The word's place within lane p's part of the row, known a cycle before the word.
             first = Signal(8, name=f"first{p}")
@@ -114,13 +148,14 @@ class WindowMemory(wiring.Component):
                 shape=self.data.shape(), depth=1 << PLACES_BITS, init=[],
                 attrs={"ram_style": "block", "collision": "undefined"})
             write, read = lane.write_port(), lane.read_port()
-            m.d.comb += [
+            m.d["sync" if self.pipelined else "comb"] += [
                 write.en.eq(valid & (own <= layer.kernel_column_last)),
                 write.addr.eq(self.place_of(arriving, own)),
+            ]
+            m.d.comb += [
                 write.data.eq(word),
-                read.en.eq(advance),
-                read.addr.eq(self.place_of(base + row, column)),
-                self.o.payload.words[p].eq(read.data),
+                Cat(read.en, read.addr).eq(reads[p]),
+                self.words[p].eq(read.data),
             ]
         return m
 
@@ -143,8 +178,9 @@ class WindowMemory(wiring.Component):
         rows = row[:ROWS_BITS][::-1] << (PLACES_BITS - ROWS_BITS)
         return (rows & ~self.layer.column_mask) | column
 
-    def walk(self, m: Module, complete: Value, given_up: Value) -> tuple[Value, Value, Value]:
-        """Row, column and cycle of each read: the taps of a tile, tile after tile."""
+    def walk(self, m: Module, complete: Value, base: Value, passed: Value,
+             o: stream.Interface) -> None:
+        """Offer a window for each tap of a tile, tile after tile, as soon as its row is complete."""
         layer = self.layer
         column = Signal(8, name="kernel_column")
         row    = Signal(8, name="kernel_row")
@@ -161,41 +197,40 @@ class WindowMemory(wiring.Component):
         m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
         wraps = [at_last[:level + 1].all() for level in range(len(counters))]
 
-        # The counters are one read ahead of what follows from them.
+        # The counters are one window ahead of what follows from them.
         running, coming, advance, ahead = Signal(), Signal(), Signal(), Signal()
-        place = Signal(data.StructLayout({
-            "row": ROWS_BITS, "column": PLACES_BITS,    # the row from the oldest kept
-            "given_up": ROWS_BITS + 1,                  # rows, when this has been read
-            "tags": TAGS}))
+        window_row    = Signal(ROWS_BITS)           # from the first of those not all offered
+        window_column = Signal(PLACES_BITS)
+        window_passed = Signal(ROWS_BITS + 1)
+        tags = Signal(TAGS)
         m.d.comb += [
-            advance.eq(coming & (complete > place.row) & (~self.o.valid | self.o.ready)),
+            o.valid.eq(coming & (complete > window_row)),
+            o.payload.place.eq(self.place_of(base + window_row, window_column)),
+            o.payload.given_up.eq(window_passed),
+            o.payload.tags.eq(tags),
+            advance.eq(o.valid & o.ready),
             ahead.eq(~coming | advance),
+            passed.eq(Mux(advance, window_passed, 0)),
         ]
-        with m.If(advance):
-            m.d.comb += given_up.eq(place.given_up)
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.tags.eq(place.tags)]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-
         finished = Mux(at_last[3], layer.kernel_row_last + 1, layer.stride_rows)
         with m.If(ahead):
             m.d.sync += [
                 coming.eq(running),
-                place.row.eq(Mux(layer.slides, row, 0)),
-                place.column.eq(column),
-                place.given_up.eq(Mux(at_last[0],
-                                      Mux(layer.slides, Mux(at_last[1], finished, 0), 1), 0)),
-                place.tags.first.eq(Cat(counter for counter, _ in counters[:3]) == 0),
-                place.tags.last.eq(wraps[2]),
-                place.tags.partial.eq(at_last[2]),
-                place.tags.row_last.eq(Mux(layer.slides, at_last[4], at_last[3])),
-                place.tags.inner_last.eq(at_last[3]),
-                place.tags.group_last.eq(at_last[3:5].all()),
-                place.tags.layer_last.eq(at_last[3:6].all()),
+                window_row.eq(Mux(layer.slides, row, 0)),
+                window_column.eq(column),
+                window_passed.eq(Mux(at_last[0],
+                                     Mux(layer.slides, Mux(at_last[1], finished, 0), 1), 0)),
+                tags.first.eq(Cat(counter for counter, _ in counters[:3]) == 0),
+                tags.last.eq(wraps[2]),
+                tags.partial.eq(at_last[2]),
+                tags.row_last.eq(Mux(layer.slides, at_last[4], at_last[3])),
+                tags.inner_last.eq(at_last[3]),
+                tags.group_last.eq(at_last[3:5].all()),
+                tags.layer_last.eq(at_last[3:6].all()),
             ]
             if self.strips > 1:
                 outer, _ = counters[4]
-                m.d.sync += place.tags.strip.eq(Mux(layer.gathers, outer, 0))
+                m.d.sync += tags.strip.eq(Mux(layer.gathers, outer, 0))
         with m.If(ahead & running):
             with m.If(wraps[-1]):
                 m.d.sync += running.eq(0)
@@ -204,7 +239,6 @@ class WindowMemory(wiring.Component):
                     m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
         with m.If(self.begin):
             m.d.sync += running.eq(1)
-        return place.row, place.column, advance
 
 
 def multiple(value: Value, factor: int) -> Value:

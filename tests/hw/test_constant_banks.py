@@ -1,6 +1,7 @@
 """Constants of groups: the next set arrives while one is in use, and never disturbs it."""
 
 import random
+from collections import deque
 
 import pytest
 
@@ -10,11 +11,13 @@ from hw.constant_banks import ConstantBanks
 from .streams import simulate
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("channels, requantizers, weight_bits", [
     (2, 2, 8), (4, 1, 8), (8, 2, 8), (8, 1, 4), (8, 8, 4)])
-def test_sets_follow_each_other(channels, requantizers, weight_bits):
+def test_sets_follow_each_other(channels, requantizers, weight_bits, pipelined):
     config = EngineConfig(channels=channels, pixels=1, requantizers=requantizers, tape_depth=1,
-                          activation_depth=1, single_port=False, weight_bits=weight_bits)
+                          activation_depth=1, single_port=False, weight_bits=weight_bits,
+                          pipelined=pipelined)
     dut = ConstantBanks(config)
     rng = random.Random(channels)
     sets = [rng.randbytes(8 * channels) for _ in range(12)]
@@ -32,9 +35,11 @@ def test_sets_follow_each_other(channels, requantizers, weight_bits):
                 await ctx.tick()
                 ctx.set(dut.valid, 0)
                 ctx.set(dut.constant, [rng.randrange(256) for _ in range(size)])
+            await ctx.tick()
             arrived.append(number)
 
     async def check(ctx):
+        due = deque([None] * pipelined)          # what is shown some cycles later
         while len(used) < len(sets):
             ctx.set(dut.switch, len(arrived) > len(used) and rng.random() < 0.3)
             chunk = rng.randrange(dut.chunks)
@@ -43,8 +48,10 @@ def test_sets_follow_each_other(channels, requantizers, weight_bits):
             await ctx.tick()
             if switched:
                 used.append(len(used))
-            if used:
-                part = sets[used[-1]][8 * requantizers * chunk:][:8 * requantizers]
+            due.append(sets[used[-1]][8 * requantizers * chunk:][:8 * requantizers] if used
+                       else None)
+            part = due.popleft()
+            if part is not None:
                 assert ctx.get(dut.o) == int.from_bytes(part, "little")
 
     simulate(dut, feed, check, cycles=5000)

@@ -1,11 +1,13 @@
 """The array: sums of broadcast, lane-wise and largest products, at any pace of its three sides."""
 
 import random
+from collections import deque
 
 import pytest
 
 from hw.config import EngineConfig
 from hw.mac_array import MacArray, array_latency
+from hw.window_memory import read_latency
 from hw.words import TAGS
 
 from .streams import put, simulate
@@ -66,6 +68,16 @@ def test_sums(mode, pixels, channels, bits, weight_bits, stall):
                                          channel_last, 24)
     finished = []
 
+    async def present(ctx):
+        """The words of a window, `read_latency` cycles after it was taken, until the next one's."""
+        coming = deque([None] * (read_latency(config) - 1))
+        taken = iter(windows)
+        async for _, _, valid, ready in ctx.tick().sample(dut.i.valid, dut.i.ready):
+            coming.append(next(taken)["words"] if valid and ready else None)
+            words = coming.popleft()
+            if words is not None:
+                ctx.set(dut.words, words)
+
     async def feed(ctx):
         ctx.set(dut.depthwise, mode != "broadcast")
         ctx.set(dut.maximum, mode == "maximum")
@@ -73,7 +85,7 @@ def test_sums(mode, pixels, channels, bits, weight_bits, stall):
         for window in windows:
             while rng.random() < stall:
                 await ctx.tick()
-            await put(ctx, dut.i, window)
+            await put(ctx, dut.i, window["tags"])
 
     async def feed_weights(ctx):
         for weight in weights:
@@ -98,10 +110,12 @@ def test_sums(mode, pixels, channels, bits, weight_bits, stall):
                     assert allowed
                     finished.append(cycle)
             assert cycle == finished.pop(0) + array_latency(config)
+            if config.pipelined:
+                got = ctx.get(dut.sums)
             assert [list(row) for row in got] == [[wrapped(value, bits) for value in row]
                                                   for row in sums]
             assert {name: got_tags[name] for name in tags} == tags
 
     # One product per cycle, and a cycle for each window whose predecessor was still in use.
     cycles = len(weights) + 2 + array_latency(config) if not stall else 20 * len(weights)
-    simulate(dut, feed, feed_weights, check, background=(allow,), cycles=cycles)
+    simulate(dut, feed, feed_weights, check, background=(allow, present), cycles=cycles)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hw.requantizer import Requantizer
+from hw.requantizer import Requantizer, requantizer_latency
 from ref.model import SHIFTS, Requantization
 from ref.ops import requantize
 
@@ -39,11 +39,14 @@ def operands(rng, bits, shift, signed):
     return total, acc, bias, multiplier, negative, hi, lo
 
 
-@pytest.mark.parametrize("bits, multiplier_slice, clips", [
-    (24, 16, True), (20, 8, True), (24, 4, True), (16, 4, True), (16, 16, True), (18, 16, False)])
-def test_equals_reference(bits, multiplier_slice, clips):
+@pytest.mark.parametrize("bits, multiplier_slice, clips, pipelined", [
+    (24, 16, True, True), (20, 8, True, False), (24, 4, True, False), (16, 4, True, True),
+    (16, 16, True, True), (18, 16, False, True), (18, 16, False, False)])
+def test_equals_reference(bits, multiplier_slice, clips, pipelined):
     shifts = SHIFTS if clips else SHIFTS[::2]
-    dut = Requantizer(bits, multiplier_slice, clips=clips, leaky=clips, shifts=shifts)
+    dut = Requantizer(bits, multiplier_slice, clips=clips, leaky=clips, shifts=shifts,
+                      pipelined=pipelined)
+    latency = requantizer_latency(pipelined=pipelined)
     rng = np.random.default_rng([bits, multiplier_slice])
 
     async def check(ctx):
@@ -60,17 +63,19 @@ def test_equals_reference(bits, multiplier_slice, clips):
                 ctx.set(dut.signed_output, signed)
                 ctx.set(dut.lo, lo + 128 * signed if clips else 99)
                 got = []
-                for cycle in range(CYCLES + dut.latency):
+                for cycle in range(CYCLES + latency):
                     if cycle < CYCLES:
                         ctx.set(dut.acc[cycle & 1], int(acc[cycle]))
                         ctx.set(dut.acc[~cycle & 1], 99)
                         ctx.set(dut.upper, cycle & 1)
+                    result = cycle - pipelined
+                    if 0 <= result < CYCLES:
                         ctx.set(dut.constants, {
-                            "bias": int(bias[cycle]), "multiplier": int(multiplier[cycle]),
-                            "multiplier_negative": int(negative[cycle]) if clips else 99,
-                            "hi": int(hi[cycle]) + 128 * signed if clips else 99})
+                            "bias": int(bias[result]), "multiplier": int(multiplier[result]),
+                            "multiplier_negative": int(negative[result]) if clips else 99,
+                            "hi": int(hi[result]) + 128 * signed if clips else 99})
                     _, _, value = await ctx.tick().sample(dut.o)
                     got.append(value)
-                np.testing.assert_array_equal(got[dut.latency:], expected, f"{shift} {signed}")
+                np.testing.assert_array_equal(got[latency:], expected, f"{shift} {signed}")
 
-    simulate(dut, check, cycles=8 * (CYCLES + dut.latency) + 10)
+    simulate(dut, check, cycles=8 * (CYCLES + latency) + 10)

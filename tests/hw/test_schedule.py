@@ -8,7 +8,7 @@ import pytest
 from hw.config import EngineConfig
 from hw.descriptor import descriptor_words
 from hw.program import Program
-from hw.schedule import READ_LATENCY, LayerShape, _Clock, layer_cycles
+from hw.schedule import LayerShape, _Clock, layer_cycles, tape_latency
 from hw.window_memory import row_places
 from ref.layers import quantize_input
 
@@ -33,7 +33,7 @@ def random_shape(rng, config, groups):
 def every_group(shape, config, previous):
     """`layer_cycles` without its shortcut."""
     clock = _Clock(shape, config)
-    clock.start(descriptor_words(config.tape_bytes) + READ_LATENCY + 1,
+    clock.start(descriptor_words(config.tape_bytes) + tape_latency(config) + 1,
                 None if previous is None else previous.pixel_last + 1)
     for _ in range(shape.groups):
         clock.run_group()
