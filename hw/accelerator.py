@@ -62,17 +62,17 @@ class Accelerator(wiring.Component):
         """Blocks and the wires between them."""
         m = Module()
         config = self.config
-        single = config.single_port
+        single, pipelined = config.single_port, config.pipelined
         m.submodules.sequencer = sequencer = Sequencer(config.tape_bytes)
         m.submodules.tape = tape = EngineMemory(config.tape_bytes, config.tape_depth,
-                                                single_port=single, pipelined=config.pipelined)
+                                                single_port=single, pipelined=pipelined)
         m.submodules.activations = activations = EngineMemory(
-            config.channels, config.activation_depth, single_port=single, pipelined=config.pipelined)
+            config.channels, config.activation_depth, single_port=single, pipelined=pipelined)
 
         tape_addresses = TapeReader(config)
         tape_words     = MemoryReader(config.tape_bytes, TapeWord,
                                       memory_latency=memory_latency(config),
-                                      quick_tags=config.pipelined)
+                                      quick_tags=pipelined)
         addresses      = AddressGenerator(config.strips)
         windows        = WindowMemory(config)
         array          = MacArray(config)
@@ -153,7 +153,7 @@ class Accelerator(wiring.Component):
         """Share the memories between the engine (while busy) and the host (while idle)."""
         load = self.load.payload
         loading = Signal()
-        answers = Signal(memory_latency(self.config))    # reads under way, oldest in the highest bit
+        answers = Signal(memory_latency(self.config))   # reads under way, the highest bit's oldest
         accepted = Signal()
         m.d.comb += [
             self.load.ready.eq(~self.busy),

@@ -263,15 +263,13 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     groups = -(-outputs // channels)
     padded = np.zeros((groups * channels, *step.weight.shape[1:]), np.int64)
     padded[:outputs] = step.weight
-    constants = np.zeros((groups * channels, 8), np.uint8)    # hw.requantizer.constants_layout
-    negative = step.multiplier if step.multiplier_negative is None else step.multiplier_negative
-    constants[:outputs, 0:3] = step.bias.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
-    constants[:outputs, 3:5] = step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)
-    constants[:outputs, 5:7] = negative.astype("<u2").view(np.uint8).reshape(-1, 2)
-    constants[:outputs, 7] = step.hi
+    constants = np.zeros((groups * channels, config.constant_bytes), np.uint8)
+    constants[:outputs] = channel_constants(step, config)
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
-        yield from mine.reshape(-1, config.tape_bytes).tolist()
+        chunks = mine.reshape(config.channels // config.requantizers, -1)
+        padding = -chunks.shape[1] % config.tape_bytes
+        yield from np.pad(chunks, ((0, 0), (0, padding))).reshape(-1, config.tape_bytes).tolist()
         weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)
@@ -281,6 +279,18 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
             block = weight[:, first:first + together]         # (C, i, kh, kw)
             for row in block.transpose(2, 3, 1, 0).reshape(-1, config.channels):
                 yield weight_word(row, config)
+
+
+def channel_constants(step: Step, config: EngineConfig) -> np.ndarray:
+    """Each output channel's constants as in `hw.requantizer.constants_layout`: uint8 [C, bytes]."""
+    parts = [step.bias.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3],
+             step.multiplier.astype("<u2").view(np.uint8).reshape(-1, 2)]
+    if config.leaky:
+        negative = step.multiplier if step.multiplier_negative is None else step.multiplier_negative
+        parts.append(negative.astype("<u2").view(np.uint8).reshape(-1, 2))
+    if config.clips:
+        parts.append(np.asarray(step.hi, np.uint8).reshape(-1, 1))
+    return np.concatenate(parts, axis=1)
 
 
 def weight_word(weights: np.ndarray, config: EngineConfig) -> list[int]:

@@ -86,12 +86,18 @@ class EngineConfig:
         return (1 << (self.weight_bits - 1)) - 1
 
     @property
+    def constant_bytes(self) -> int:
+        """Bytes of a channel's constants (`hw.requantizer.constants_layout`)."""
+        return 5 + 2 * self.leaky + self.clips
+
+    @property
     def constant_words(self) -> int:
         """Tape words of constants in front of each group's weights.
 
-        Eight bytes for each of its C channels (`hw.requantizer.constants_layout`).
+        The constants of R channels, which are needed together, begin a word.
         """
-        return 64 // self.weight_bits
+        chunks = self.channels // self.requantizers
+        return chunks * -(-self.requantizers * self.constant_bytes // self.tape_bytes)
 
     @property
     def drain_cycles(self) -> int:

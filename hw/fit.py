@@ -159,7 +159,7 @@ def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
     """
     window_blocks = config.pixels * blocks(8 * config.channels, 1 << PLACES_BITS)
     queue_blocks = blocks(8 * config.tape_bytes + TapeWord.as_shape().width, 1)
-    available = board.budget.block_rams - window_blocks - queue_blocks
+    available = board.budget.block_rams - window_blocks - queue_blocks - constant_blocks(config)
     program = compile_program(model, config)
     tape_depth = rounded(len(program.tape))
     left = available - blocks(8 * config.tape_bytes, tape_depth)
@@ -185,6 +185,14 @@ def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
         activation_depth = power
     return replace(program, config=replace(config, tape_depth=tape_depth,
                                            activation_depth=activation_depth))
+
+
+def constant_blocks(config: EngineConfig) -> int:
+    """Block RAMs of `hw.constant_banks.ConstantBanks`, which has registers where R is C."""
+    chunks = config.channels // config.requantizers
+    if chunks == 1:
+        return 0
+    return config.constant_words // chunks * blocks(8 * config.tape_bytes, 2 * chunks)
 
 
 def rounded(words: int) -> int:

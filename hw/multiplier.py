@@ -16,11 +16,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
-from .packing import OPERAND_BITS, Packing
+from .packing import Packing
 
 #: Two pixels and their weight.
 PIXELS = Packing(products=2, activation_bits=8, weight_bits=4, step=10)
-
 
 
 class MultiplierPair(wiring.Component):
@@ -142,7 +141,8 @@ class Multiplier(wiring.Component):
 
     Members
     -------
-    a, b : In(signed or unsigned, of at most `OPERAND_BITS`); o : Out(signed), of as many bits as both
+    a, b : In(signed or unsigned, of at most `OPERAND_BITS`)
+    o : Out(signed), of as many bits as both
     """
 
     latency = 2

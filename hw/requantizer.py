@@ -23,10 +23,15 @@ def requantizer_latency(*, pipelined: bool) -> int:
     return CLIPPED_AFTER + 1 + pipelined
 
 
-def constants_layout() -> data.StructLayout:
-    """One output channel's constants, eight bytes; ``hi`` is the upper clip bound as stored."""
-    return data.StructLayout({"bias": signed(24), "multiplier": unsigned(16),
-                              "multiplier_negative": unsigned(16), "hi": unsigned(8)})
+def constants_layout(*, clips: bool, leaky: bool) -> data.StructLayout:
+    """One output channel's constants, five to eight bytes (`EngineConfig.constant_bytes`).
+
+    ``multiplier_negative`` is there where requantizers are ``leaky``, ``hi``, the upper clip bound
+    as stored, where they have ``clips``.
+    """
+    return data.StructLayout({"bias": signed(24), "multiplier": unsigned(16)}
+                             | ({"multiplier_negative": unsigned(16)} if leaky else {})
+                             | ({"hi": unsigned(8)} if clips else {}))
 
 
 class Requantizer(wiring.Component):
@@ -61,7 +66,7 @@ class Requantizer(wiring.Component):
         super().__init__({
             "acc":           In(data.ArrayLayout(signed(accumulator_bits), 2)),
             "upper":         In(1),
-            "constants":     In(constants_layout()),
+            "constants":     In(constants_layout(clips=clips, leaky=leaky)),
             "shift":         In(2),
             "signed_output": In(1),
             "lo":            In(8),

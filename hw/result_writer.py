@@ -112,7 +112,7 @@ class ResultWriter(wiring.Component):
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
                 leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
             m.d.comb += [
-                unit.constants.eq(banks.o[64 * lane:64 * (lane + 1)]),
+                unit.constants.eq(banks.o.word_select(lane, 8 * config.constant_bytes)),
                 unit.shift.eq(layer.shift),
                 unit.signed_output.eq(layer.signed_output),
                 unit.lo.eq(layer.lo),

@@ -31,7 +31,7 @@ def column_mask(kernel_columns: int) -> int:
 
 
 def row_latency(config: EngineConfig) -> int:
-    """Cycles from the request of a row's last word to the first in which one of its windows queues up."""
+    """Cycles from the request of a row's last word to the first of its windows in the queue."""
     return memory_latency(config)
 
 
@@ -180,7 +180,7 @@ class WindowMemory(wiring.Component):
 
     def walk(self, m: Module, complete: Value, base: Value, passed: Value,
              o: stream.Interface) -> None:
-        """Offer a window for each tap of a tile, tile after tile, as soon as its row is complete."""
+        """Offer a window for each tap of a tile, tile after tile, once its row is complete."""
         layer = self.layer
         column = Signal(8, name="kernel_column")
         row    = Signal(8, name="kernel_row")

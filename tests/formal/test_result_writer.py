@@ -14,11 +14,13 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
 from hw import result_writer
 from hw.config import EngineConfig
 from hw.mac_array import array_latency
-from hw.requantizer import Requantizer
+from hw.requantizer import Requantizer, requantizer_latency
 
 from .prove import Bench, Refuted, broken
 
 pytestmark = pytest.mark.long
+
+LATENCY = requantizer_latency(pipelined=False)
 
 
 class LowestByte(Requantizer):
@@ -27,7 +29,7 @@ class LowestByte(Requantizer):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         value = Mux(self.upper, self.acc[1], self.acc[0])[:8]
-        for stage in range(self.latency):
+        for stage in range(LATENCY):
             later = Signal(8, name=f"stage{stage}")
             m.d.sync += later.eq(value)
             value = later
@@ -63,7 +65,7 @@ def prove_writer(module: ModuleType, pixels: int, channels: int, requantizers: i
 
     # The chosen tile.
     chunks = channels // requantizers
-    delays = [chunks * (pixel + 1) + Requantizer.latency + 1 for pixel in range(pixels)]
+    delays = [chunks * (pixel + 1) + LATENCY + 1 for pixel in range(pixels)]
     choose, chosen = bench.free(1, "choose"), Signal()
     age = Signal(range(delays[-1] + 1))         # cycles since its sums were shown
     sums, last = Signal(dut.sums.shape()), Signal(4)

@@ -12,19 +12,21 @@ from .streams import simulate
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
-@pytest.mark.parametrize("channels, requantizers, weight_bits", [
-    (2, 2, 8), (4, 1, 8), (8, 2, 8), (8, 1, 4), (8, 8, 4)])
-def test_sets_follow_each_other(channels, requantizers, weight_bits, pipelined):
+@pytest.mark.parametrize("channels, requantizers, weight_bits, leaky", [
+    (2, 2, 8, True), (4, 1, 8, True), (8, 2, 8, False), (8, 1, 4, True), (8, 8, 4, False),
+    (8, 4, 8, False)])
+def test_sets_follow_each_other(channels, requantizers, weight_bits, leaky, pipelined):
     config = EngineConfig(channels=channels, pixels=1, requantizers=requantizers, tape_depth=1,
                           activation_depth=1, single_port=False, weight_bits=weight_bits,
-                          pipelined=pipelined)
+                          leaky=leaky, clips=leaky, pipelined=pipelined)
     dut = ConstantBanks(config)
     rng = random.Random(channels)
-    sets = [rng.randbytes(8 * channels) for _ in range(12)]
+    size, chunk_bytes = config.tape_bytes, config.constant_bytes * requantizers
+    chunks = [[rng.randbytes(chunk_bytes) for _ in range(dut.chunks)] for _ in range(12)]
+    sets = [b"".join(chunk + bytes(-chunk_bytes % size) for chunk in one) for one in chunks]
     arrived, used = [], []                       # sets given whole, sets switched to
 
     async def feed(ctx):
-        size = config.tape_bytes
         for number, one in enumerate(sets):
             for start in range(0, len(one), size):
                 while not ctx.get(dut.ready) or rng.random() < 0.3:
@@ -48,8 +50,7 @@ def test_sets_follow_each_other(channels, requantizers, weight_bits, pipelined):
             await ctx.tick()
             if switched:
                 used.append(len(used))
-            due.append(sets[used[-1]][8 * requantizers * chunk:][:8 * requantizers] if used
-                       else None)
+            due.append(chunks[used[-1]][chunk] if used else None)
             part = due.popleft()
             if part is not None:
                 assert ctx.get(dut.o) == int.from_bytes(part, "little")

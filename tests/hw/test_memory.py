@@ -1,4 +1,4 @@
-"""The engine's memory: two cycles to read, and the answer stays until the next."""
+"""The engine's memory: some cycles to read, and the answer stays until the next."""
 
 import random
 
@@ -11,14 +11,14 @@ from .streams import simulate
 CHANNELS, DEPTH = 4, 37
 
 
-@pytest.mark.parametrize("single_port", [False, True])
-def test_random_accesses(single_port):
+@pytest.mark.parametrize("single_port, pipelined", [(False, False), (True, False), (False, True)])
+def test_random_accesses(single_port, pipelined):
     rng = random.Random(single_port)
-    dut = EngineMemory(CHANNELS, DEPTH, single_port=single_port)
+    dut = EngineMemory(CHANNELS, DEPTH, single_port=single_port, pipelined=pipelined)
     contents = {address: [0] * CHANNELS for address in range(DEPTH)}
 
     async def check(ctx):
-        answers = [None] * dut.latency       # what appears in the next cycles; None: no answer
+        answers = [None] * (2 + pipelined)      # what appears in the next cycles; None: no answer
         shown = None
         for _ in range(1500):
             read, write = rng.random() < 0.5, rng.random() < 0.5

@@ -70,10 +70,12 @@ def test_equals_reference(bits, multiplier_slice, clips, pipelined):
                         ctx.set(dut.upper, cycle & 1)
                     result = cycle - pipelined
                     if 0 <= result < CYCLES:
-                        ctx.set(dut.constants, {
-                            "bias": int(bias[result]), "multiplier": int(multiplier[result]),
-                            "multiplier_negative": int(negative[result]) if clips else 99,
-                            "hi": int(hi[result]) + 128 * signed if clips else 99})
+                        constants = {"bias": int(bias[result]),
+                                     "multiplier": int(multiplier[result])}
+                        if clips:
+                            constants |= {"multiplier_negative": int(negative[result]),
+                                          "hi": int(hi[result]) + 128 * signed}
+                        ctx.set(dut.constants, constants)
                     _, _, value = await ctx.tick().sample(dut.o)
                     got.append(value)
                 np.testing.assert_array_equal(got[latency:], expected, f"{shift} {signed}")

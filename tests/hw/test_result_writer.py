@@ -80,7 +80,7 @@ class LayerCase:
     def constants(self, group, config):
         """A group's constants as tape words."""
         channels, size = config.channels, config.tape_bytes
-        layout = constants_layout()
+        layout = constants_layout(clips=True, leaky=True)
         text = b"".join(
             layout.const({"bias": int(self.bias[k]), "multiplier": int(self.multiplier[k]),
                           "multiplier_negative": int(self.negative[k]),
@@ -90,13 +90,14 @@ class LayerCase:
         return [list(text[k:k + size]) for k in range(0, len(text), size)]
 
 
-@pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits", [
-    (2, 1, 2, 24, 8), (4, 3, 1, 24, 8), (4, 2, 2, 16, 8), (8, 2, 1, 22, 8), (8, 3, 8, 20, 4)])
+@pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits, pipelined", [
+    (2, 1, 2, 24, 8, False), (4, 3, 1, 24, 8, False), (4, 2, 2, 16, 8, True),
+    (8, 2, 1, 22, 8, True), (8, 3, 8, 20, 4, True), (8, 3, 8, 20, 4, False)])
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
+def test_layers(channels, pixels, requantizers, bits, weight_bits, pipelined, stall):
     config = EngineConfig(channels=channels, pixels=pixels, requantizers=requantizers,
                           tape_depth=1, activation_depth=1, single_port=False,
-                          accumulator_bits=bits, weight_bits=weight_bits)
+                          accumulator_bits=bits, weight_bits=weight_bits, pipelined=pipelined)
     rng = np.random.default_rng([channels, pixels, requantizers])
     pace = random.Random(channels)
     latency = array_latency(config)
@@ -106,17 +107,28 @@ def test_layers(channels, pixels, requantizers, bits, weight_bits, stall):
     finishes, write_cycles = [], []
 
     async def array(ctx):
-        """Sums appear a fixed time after ``finishing``; nonsense in every other cycle."""
+        """Sums appear a fixed time after ``finishing``; nonsense in every other cycle.
+
+        Those of a pipelined array appear a cycle later and stay.
+        """
         pending = [False] * (latency - 1)
+        held = None
         async for _, _, finishing in ctx.tick().sample(dut.finishing):
             pending.append(finishing)
             due = pending.pop(0)
             ctx.set(dut.done, due)
-            ctx.set(dut.sums.as_value(), pace.getrandbits(channels * pixels * bits))
+            if held is not None:
+                ctx.set(dut.sums, held)
+            elif not pipelined:
+                ctx.set(dut.sums.as_value(), pace.getrandbits(channels * pixels * bits))
+            held = None
             if due:
                 sums, tags = results.pop(0)
-                ctx.set(dut.sums, sums.tolist())
                 ctx.set(dut.tags, tags)
+                if pipelined:
+                    held = sums.tolist()
+                else:
+                    ctx.set(dut.sums, sums.tolist())
 
     async def drive(ctx):
         async def until(signal):

@@ -1,6 +1,7 @@
 """The window memory: every tap of every tile, whatever the pace of memory and array."""
 
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from hw.address_generator import AddressGenerator
 from hw.compiler import descriptor_fields, layer_shape
 from hw.config import EngineConfig
-from hw.memory import EngineMemory
+from hw.memory import memory_latency
 from hw.program import Placement
-from hw.window_memory import ROWS_BITS, WindowMemory, row_places
+from hw.window_memory import ROWS_BITS, WindowMemory, read_latency, row_places
 from hw.words import TAGS
 from ref.model import Window
 
@@ -58,12 +59,17 @@ def windows(step, config, source, pad_address):
                     "group_last": last, "layer_last": last and group == groups - 1, "strip": 0}
 
 
-def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None):
+def make_config(pixels, pipelined):
+    return EngineConfig(channels=CHANNELS, pixels=pixels, requantizers=1, tape_depth=1,
+                        activation_depth=1 << 16, single_port=False, pipelined=pipelined)
+
+
+def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None, *,
+                  pipelined=False):
     """Run one step after another; with ``limit`` no more rows than that are ever kept."""
-    config = EngineConfig(channels=CHANNELS, pixels=pixels, requantizers=1, tape_depth=1,
-                          activation_depth=1 << 16, single_port=False)
+    config = make_config(pixels, pipelined)
     rng = random.Random(f"{pixels} {slow_request} {slow_output} {blocked}")
-    dut = WindowMemory(pixels, CHANNELS)
+    dut = WindowMemory(config)
     source, pad = 500, 7
     requests, expected = [], []
     for step in steps:
@@ -74,11 +80,11 @@ def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None)
             fields["row_places"] = max(limit, step.window.kernel[0] if fields["slides"] else 1)
         requests.append((packed_layer(**fields), list(walk(step, config, source, pad))))
         expected.append(list(windows(step, config, source, pad)))
-    started = []
+    started, taken = [], []
 
     async def memory(ctx):
-        """Answers two cycles later; nonsense in between."""
-        pending = [None] * (EngineMemory.latency - 1)
+        """Answers some cycles later; nonsense in between."""
+        pending = [None] * (memory_latency(config) - 1)
         async for _, _, enable, address in ctx.tick().sample(dut.enable, dut.address):
             pending.append(address if enable else None)
             due = pending.pop(0)
@@ -108,16 +114,27 @@ def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None)
         for number, taps in enumerate(expected):
             for index, (lanes, tags) in enumerate(taps):
                 got = await get(ctx, dut.o, slow_output, rng)
-                assert {name: got.tags[name] for name in TAGS.members} == tags, (number, index)
-                for lane, word in enumerate(lanes):
-                    assert word is None or list(got.words[lane]) == word, (number, index, lane)
+                assert {name: got[name] for name in TAGS.members} == tags, (number, index)
+                taken.append(lanes)
             for _ in range(3):
                 *_, valid = await ctx.tick().sample(dut.o.valid)
                 assert not valid, "more windows than the layer has"
             started.append(number)
 
+    async def look(ctx):
+        """Words come as long after their window was taken as they should, and stay."""
+        coming = deque([None] * (read_latency(config) - 1))
+        shown, seen = [], 0
+        async for *_, words in ctx.tick().sample(dut.words):
+            for lane, word in enumerate(shown):
+                assert word is None or list(words[lane]) == word, (seen, lane)
+            coming.append(taken[seen] if seen < len(taken) else None)
+            seen += coming[-1] is not None
+            lanes = coming.popleft()
+            shown = shown if lanes is None else lanes
+
     total = sum(len(words) for _, words in requests) + sum(map(len, expected))
-    simulate(dut, feed, check, background=(memory, block, held_until_ready(dut.o)),
+    simulate(dut, feed, check, background=(memory, block, held_until_ready(dut.o), look),
              cycles=60 * total + 500)
 
 
@@ -125,14 +142,15 @@ def check_windows(steps, pixels, slow_request, slow_output, blocked, limit=None)
 @pytest.mark.parametrize("paces", [(0, 0, 0), (0.7, 0, 0.3), (0, 0.7, 0), (0.4, 0.4, 0.4)])
 def test_random_steps(pixels, paces):
     rng = np.random.default_rng([pixels, int(10 * sum(paces))])
-    check_windows([random_step(rng) for _ in range(4)], pixels, *paces)
+    check_windows([random_step(rng) for _ in range(4)], pixels, *paces, pipelined=pixels == 3)
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("limit", [1, 2, 4])
-def test_few_places(limit):
-    """Rows wait for places; the oldest is replaced the cycle after its last tap was read."""
+def test_few_places(limit, pipelined):
+    """Rows wait for places; the oldest is replaced soon after its last window was taken."""
     rng = np.random.default_rng(limit)
-    check_windows([random_step(rng) for _ in range(6)], 3, 0, 0.2, 0, limit)
+    check_windows([random_step(rng) for _ in range(6)], 3, 0, 0.2, 0, limit, pipelined=pipelined)
 
 
 def test_more_rows_than_places():
@@ -149,13 +167,12 @@ def test_the_address_generator_feeds_it():
     from amaranth.hdl import Module
     from amaranth.lib.wiring import connect
 
-    config = EngineConfig(channels=CHANNELS, pixels=3, requantizers=1, tape_depth=1,
-                          activation_depth=1 << 16, single_port=False)
+    config = make_config(3, pipelined=False)
     rng = np.random.default_rng(8)
     step = random_step(rng)
     m = Module()
     m.submodules.addresses = addresses = AddressGenerator()
-    m.submodules.dut = dut = WindowMemory(3, CHANNELS)
+    m.submodules.dut = dut = WindowMemory(config)
     connect(m, addresses.o, dut.request)
     m.d.comb += [addresses.layer.eq(dut.layer), addresses.begin.eq(dut.begin)]
     at = Placement("source", 90, step.shape, False, CHANNELS, False)
@@ -174,8 +191,8 @@ def test_the_address_generator_feeds_it():
         await ctx.tick()
         ctx.set(dut.begin, 0)
         for lanes, _ in windows(step, config, 90, 3):
-            got = await get(ctx, dut.o, 0.1, random.Random(1))
+            await get(ctx, dut.o, 0.1, random.Random(1))
             for lane, word in enumerate(lanes):
-                assert word is None or list(got.words[lane]) == word
+                assert word is None or list(ctx.get(dut.words[lane])) == word
 
     simulate(m, check, background=(memory,), cycles=20_000)
