@@ -69,7 +69,9 @@ class AddressGenerator(wiring.Component):
                      layer.row_output_group]
 
         # Three places move on together: the counters, what follows from them, and the output.
-        running, valid, advance = Signal(), Signal(), Signal()
+        running = Signal()
+        valid   = Signal()
+        advance = Signal()
         m.d.comb += advance.eq(~self.o.valid | self.o.ready)
         place = Signal(PLACE)                       # of the word at ``address``
         address_step = Signal.like(address)         # from there to the next one

@@ -1,11 +1,13 @@
 """Proofs for every input at every time: a circuit, what may be assumed of its inputs, what holds.
 
 A `Bench` is an Amaranth module around a component. Its free inputs may take any value in any cycle,
-the reset included. Amaranth writes it as RTLIL, Yosys turns that into an and-inverter graph, and
-the model checker in Yosys' own copy of ABC decides: by property directed reachability, which finds
-the inductive invariant by itself (A. R. Bradley, "SAT-based model checking without unrolling",
-VMCAI 2011; N. Een, A. Mishchenko, R. Brayton, "Efficient implementation of property directed
-reachability", FMCAD 2011), or for a pipeline by unrolling it.
+the reset included. Amaranth writes it as RTLIL, and Yosys tries induction: whether the checks hold
+at first, and in each cycle that follows one in which they do. Where they do not say enough for that
+the model checker in Yosys' own copy of ABC decides: it looks for a failure in the first cycles, and
+then goes on by property directed reachability, which finds the inductive invariant by itself (A. R.
+Bradley, "SAT-based model checking without unrolling", VMCAI 2011; N. Een, A. Mishchenko, R.
+Brayton, "Efficient implementation of property directed reachability", FMCAD 2011). A pipeline is
+unrolled.
 """
 
 import inspect
@@ -21,6 +23,7 @@ from amaranth.hdl import (
     Array,
     Assert,
     Assume,
+    Cat,
     ClockDomain,
     Const,
     Elaboratable,
@@ -37,18 +40,25 @@ from amaranth.lib import memory
 from hw.tools import find_tool
 from ref.compiler import run_step
 
-#: From Amaranth's RTLIL to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys
-#: to read back; it gets that of a module of one gate, since only the verdict matters.
-YOSYS_SCRIPT = """
+#: From Amaranth's RTLIL to a flat module of plain registers.
+PREPARE = """
 read_rtlil top.il
 read_verilog -sv cells.v
 prep -top top -flatten
 {forget}
 chformal -lower
 async2sync
-formalff -clk2ff
 dffunmap
 memory_map
+opt -full
+"""
+INDUCTION = """
+tee -q -o induction.txt sat -tempinduct -prove-asserts -set-assumes -maxsteps 1 top
+"""
+#: On to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys to read back; it
+#: gets that of a module of one gate, since only the verdict matters.
+MODEL_CHECKING = """
+formalff -clk2ff
 opt -full
 techmap
 opt -full
@@ -73,6 +83,9 @@ read_blif gate.blif
 strash
 map
 """
+#: Cycles in which failures are looked for first; most show soon, and then that is quickest.
+SHALLOW = 12
+NOTHING_LEFT = "nothing was left to prove: is the clock connected?"
 GATE = "module gate(input a, b, output y); assign y = a & b; endmodule"
 
 
@@ -131,9 +144,14 @@ class Bench:
         self.memories: list[Ram] = []
         self.platform = FormalPlatform(self, family)
 
-    def add(self, dut: Elaboratable) -> None:
-        """Put in the component to be proved; `memories` are then those inside it."""
-        self.m.submodules.dut = Fragment.get(dut, self.platform)
+    def add(self, dut: Elaboratable) -> dict[str, Signal]:
+        """Put in the component to be proved. Its own registers by name, for lemmas about them.
+
+        `memories` are then those inside it.
+        """
+        self.m.submodules.dut = fragment = Fragment.get(dut, self.platform)
+        return {signal.name: signal for statement in fragment.statements.get("sync", ())
+                for signal in statement._lhs_signals()}
 
     def free(self, shape: ShapeLike, name: str) -> Signal:
         """An input: any value in any cycle."""
@@ -167,8 +185,14 @@ class Bench:
 
     def prove(self) -> None:
         """Every check holds in every cycle from reset on; else raise `Refuted` with a trace."""
-        self.m.d.comb += [Assert(condition) for condition in self.checks]
-        self._decide("", "pdr")
+        # One output: then all checks may be assumed of the cycle before to prove each.
+        self.m.d.comb += Assert(Cat(Value.cast(check).bool() for check in self.checks).all())
+        sources = self._sources()
+        induction = run(PREPARE.format(forget="") + INDUCTION, sources)["induction.txt"]
+        if "SUCCESS" not in induction:
+            decide(sources, "", f"bmc3 -F {SHALLOW}", "pdr")
+        elif "for assert: 1'1 when" in induction:
+            raise RuntimeError(NOTHING_LEFT)
 
     def prove_pipeline(self, depth: int) -> None:
         """Every check holds in cycle ``depth``, whatever registers inside ``dut`` hold in cycle 0.
@@ -181,34 +205,48 @@ class Bench:
                           for condition in self.checks]
         self.m.domains.sync = domain = ClockDomain(reset_less=True)
         self.ports.append(domain.clk)       # Amaranth adds this port only to its own domain
-        self._decide("setattr -unset init w:dut.*", f"frames -F {depth + 1} -i\niprove\npdr")
+        decide(self._sources(), "setattr -unset init w:dut.*",
+               f"frames -F {depth + 1} -i\niprove\npdr")
 
-    def _decide(self, forget: str, tactic: str) -> None:
+    def _sources(self) -> dict[str, str]:
         fragment = Fragment.get(self.m, self.platform)      # memories add ports
-        sources = {
-            "top.il": rtlil.convert(fragment, ports=self.ports, emit_src=False),
-            "cells.v": self.cells,
-            "gate.v": GATE,
-            "abc.txt": ABC_SCRIPT.format(tactic=tactic),
-            "script.ys": YOSYS_SCRIPT.format(forget=forget),
-        }
-        with tempfile.TemporaryDirectory(prefix="shiftwise-") as folder:
-            for name, text in sources.items():
-                (Path(folder) / name).write_text(text)
-            run_step([*find_tool("yosys").command, "-q", "script.ys"], folder,
-                     "the proof")
-            ands = int((Path(folder) / "top.aig").read_bytes().split(b" ", 6)[5])
-            if not ands:
-                raise RuntimeError("nothing is left to prove: is the clock connected?")
-            verdict = (Path(folder) / "status.txt").read_text().split()[0]
-            if verdict == "snl_SAT":
-                raise Refuted(waveforms((Path(folder) / "trace.txt").read_text()))
-        if verdict != "snl_UNSAT":
-            raise RuntimeError(f"the model checker did not decide: {verdict}")
+        return {"top.il": rtlil.convert(fragment, ports=self.ports, emit_src=False),
+                "cells.v": self.cells, "gate.v": GATE}
 
 
-def waveforms(trace: str) -> str:
-    """A counterexample as a table: each signal's value in each cycle."""
+def decide(sources: dict[str, str], forget: str, *tactics: str) -> None:
+    """Raise `Refuted` unless the model checker proves the checks, by the first tactic that can."""
+    script = PREPARE.format(forget=forget) + MODEL_CHECKING
+    for tactic in tactics:
+        files = run(script, {**sources, "abc.txt": ABC_SCRIPT.format(tactic=tactic)})
+        verdict = files["status.txt"].split()[0]
+        if verdict == "snl_SAT":
+            raise Refuted(waveforms(files["trace.txt"], files["top.aig"]))
+        if files["top.aig"].split(" ", 6)[5] == "0":
+            raise RuntimeError(NOTHING_LEFT)
+        if verdict == "snl_UNSAT":
+            return
+    raise RuntimeError(f"the model checker did not decide: {verdict}")
+
+
+def run(script: str, sources: dict[str, str]) -> dict[str, str]:
+    """All files, by name, after Yosys ran ``script`` beside ``sources``."""
+    with tempfile.TemporaryDirectory(prefix="shiftwise-") as name:
+        folder = Path(name)
+        for file, text in {**sources, "script.ys": script}.items():
+            (folder / file).write_text(text)
+        run_step([*find_tool("yosys").command, "-q", "script.ys"], folder, "the proof")
+        return {path.name: path.read_text("latin-1") for path in folder.iterdir()}
+
+
+def waveforms(trace: str, graph: str) -> str:
+    """A counterexample as a table: each signal's value in each cycle.
+
+    Where ABC numbers inputs and registers, the and-inverter ``graph`` tells their names.
+    """
+    names = dict(re.findall(r"(?m)^([il]\d+) (\S+)$", graph))
+    trace = re.sub(r"(?m)\b([pl])[io](\d+)(?=\b|_)", lambda found: names.get(
+        f"{'i' if found[1] == 'p' else 'l'}{int(found[2])}", found[0]), trace)
     values: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for name, bit, cycle, value in re.findall(r"(\S+?)(?:\[(\d+)\])?@(\d+)=([01])", trace):
         values[name][int(cycle)] |= int(value) << int(bit or 0)

@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import Const, Module, Signal
 from amaranth.lib.memory import Memory
 
-from .prove import Bench, Refuted
+from .prove import SHALLOW, Bench, Refuted
 
 
 def counters(wrong_at: int | None = None) -> Bench:
@@ -27,6 +27,11 @@ def test_an_invariant_of_unbounded_time_is_proved():
 def test_a_failure_is_found_and_shown_cycle_by_cycle():
     with pytest.raises(Refuted, match=r"(?m)^one .*0   1   2   3   4$"):
         counters(wrong_at=3).prove()
+
+
+def test_a_failure_that_takes_long_is_found_too():
+    with pytest.raises(Refuted):
+        counters(wrong_at=SHALLOW + 3).prove()
 
 
 @pytest.mark.parametrize("assumed", [False, True])
@@ -91,3 +96,10 @@ def test_memories_whose_collision_is_undefined_return_anything(distance):
     else:
         with pytest.raises(Refuted):
             bench.prove()
+
+
+def test_a_check_that_cannot_fail_is_a_mistake():
+    bench = Bench()
+    bench.check(bench.free(4, "value") < 16)
+    with pytest.raises(RuntimeError, match="nothing was left to prove"):
+        bench.prove()

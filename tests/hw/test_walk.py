@@ -1,6 +1,6 @@
 """Every word that a program reads or writes: its descriptors, walked through in Python.
 
-The circuits are held to the same walk in `test_address_generator.py`.
+The circuit takes this walk: proved in `tests/formal/test_address_generator.py`.
 """
 
 import itertools
