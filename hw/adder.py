@@ -8,16 +8,18 @@ from amaranth.lib.wiring import In, Out
 class ChoosingAdder(wiring.Component):
     """``o = a + (b if choose else c) + carry`` modulo 2^width, within the cycle.
 
-    Each half of an ECP5 ``CCU2C`` has a table of four inputs in front of its carry, which holds the
-    choice as well; Yosys spends a table of its own on it. Elsewhere it is written plainly.
+    With ``inverts`` it is ``~b`` that may be chosen. Each half of an ECP5 ``CCU2C`` has a table of
+    four inputs in front of its carry, which holds the choice as well; Yosys spends a table of its
+    own on it. Elsewhere it is written plainly.
 
     Members
     -------
     a, b, c : In(signed(width)), choose, carry : In(1), o : Out(signed(width))
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, inverts: bool = False) -> None:
         self.width = width
+        self.inverts = inverts
         super().__init__({
             "a": In(signed(width)),
             "b": In(signed(width)),
@@ -31,11 +33,12 @@ class ChoosingAdder(wiring.Component):
         """The sum as written, or a chain of carry cells of two bits."""
         m = Module()
         if getattr(platform, "family", None) != "ecp5":
-            m.d.comb += self.o.eq(self.a + Mux(self.choose, self.b, self.c) + self.carry)
+            b = ~self.b if self.inverts else self.b
+            m.d.comb += self.o.eq(self.a + Mux(self.choose, b, self.c) + self.carry)
             return m
-        # Of inputs A, B, C, D a cell's half sums A and (C ? B : D). Its carry, where A and the
-        # choice are equal, is the table's output for C = D = 0, which is A.
-        table = sum((a ^ (b if c else d)) << (a | b << 1 | c << 2 | d << 3)
+        # Of inputs A, B, C, D a cell's half sums A and (C ? B : D), or (C ? ~B : D). Its carry,
+        # where A and the choice are equal, is the table's output for C = D = 0, which is A.
+        table = sum((a ^ (b ^ self.inverts if c else d)) << (a | b << 1 | c << 2 | d << 3)
                     for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1))
         carry = self.carry
         total = Signal(-(-self.width // 2) * 2)

@@ -32,6 +32,7 @@ class EngineConfig:
     leaky: bool = True           # negative sums can have multipliers of their own
     clips: bool = True           # results can have bounds other than those of bytes
     shifts: tuple[int, ...] = SHIFTS    # of requantizations, as many of the reference's as needed
+    table_pixels: int = 0        # the last pixels' multipliers are made of lookup tables
     pipelined: bool = False      # more registers, and multiplexers behind them, as suits ECP5
 
     def __post_init__(self) -> None:
@@ -41,6 +42,9 @@ class EngineConfig:
             raise UserError(f"channels must be 2, 4, 8, 16 or 32, not {self.channels}")
         if not 1 <= self.pixels <= 16:
             raise UserError(f"pixels must be 1 to 16, not {self.pixels}")
+        if not 0 <= self.table_pixels <= self.pixels:
+            raise UserError(f"table_pixels must be 0 to {self.pixels} (pixels), not "
+                            f"{self.table_pixels}")
         if (self.requantizers < 1 or self.channels % self.requantizers
                 or 8 % (self.channels // self.requantizers)):
             raise UserError(f"requantizers must be channels ({self.channels}) over 1, 2, 4 or 8, "
@@ -105,6 +109,11 @@ class EngineConfig:
         return self.pixels * self.channels // self.requantizers
 
     def digest(self) -> int:
-        """A 32-bit fingerprint by which a host recognises the bitstream."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        """A 32-bit fingerprint by which a host recognises the bitstream.
+
+        What the multipliers are made of makes no difference to a program.
+        """
+        fields = asdict(self)
+        del fields["table_pixels"]
+        text = json.dumps(fields, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

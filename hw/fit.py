@@ -51,6 +51,8 @@ COMMON_LANES = 64
 ACCUMULATORS = (16, 18, 20, 24)
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
 LANE_LUTS, OTHER_LUTS = 100, 4000
+#: ... and of a product without a multiplier block, by the weight's bits; exact.
+PRODUCT_LUTS = {4: 46, 8: 104}
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
 PATIENCE = 1 / 8
 
@@ -93,16 +95,24 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
 
 
 def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
-    """Arrays within ``budget``'s multipliers and lookup tables, with most requantizers."""
+    """Arrays within ``budget``'s multipliers and lookup tables, with most requantizers.
+
+    Where there are too few multiplier blocks the products of as few pixels as need be are made of
+    lookup tables, beside requantizers for a word every other cycle.
+    """
     lanes = fitted_lanes(model)
     for channels, pixels in ECP5_ARRAYS:
-        for share in (1, 2, 4, 8):
-            config = replace(lanes, channels=channels, pixels=pixels,
-                             requantizers=channels // share)
-            if (multiplier_blocks(config) <= budget.multipliers
-                    and LANE_LUTS * config.mac_units + OTHER_LUTS <= budget.lut4):
-                yield config
-                break
+        arrays = [replace(lanes, channels=channels, pixels=pixels, requantizers=channels // share)
+                  for share in (1, 2, 4, 8)]
+        arrays += [replace(arrays[1], table_pixels=count) for count in range(1, pixels + 1)]
+        yield from [array for array in arrays if luts(array) <= budget.lut4
+                    and multiplier_blocks(array) <= budget.multipliers][:1]
+
+
+def luts(config: EngineConfig) -> int:
+    """Lookup tables of an engine, roughly and rather too many."""
+    return (OTHER_LUTS + LANE_LUTS * config.mac_units
+            + PRODUCT_LUTS[config.weight_bits] * config.channels * config.table_pixels)
 
 
 def fitted_lanes(model: Model) -> EngineConfig:
@@ -147,7 +157,9 @@ def fitted_lanes(model: Model) -> EngineConfig:
 
 def multiplier_blocks(config: EngineConfig) -> int:
     """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
-    pixels = -(-config.pixels // 2) if config.weight_bits == 4 else config.pixels
+    pixels = config.pixels - config.table_pixels
+    if config.weight_bits == 4:
+        pixels = -(-pixels // 2)
     return (config.channels * pixels
             + config.requantizers * (1 if config.biased_bits <= OPERAND_BITS else 2))
 

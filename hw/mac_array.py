@@ -10,7 +10,13 @@ from .config import EngineConfig
 from .copies import copied
 from .multiplier import MultiplierPair, PackedPair
 from .selector import Selector
+from .table_product import TableProduct
 from .words import TAGS, word_layout
+
+
+def multiplier(config: EngineConfig) -> type[PackedPair] | type[MultiplierPair]:
+    """What makes the products of two lanes."""
+    return PackedPair if config.weight_bits == 4 else MultiplierPair
 
 
 def operand_latency(config: EngineConfig) -> int:
@@ -20,8 +26,7 @@ def operand_latency(config: EngineConfig) -> int:
 
 def product_latency(config: EngineConfig) -> int:
     """Cycles from the issue of a product to its end."""
-    multiplier = PackedPair if config.weight_bits == 4 else MultiplierPair
-    return operand_latency(config) + multiplier.latency
+    return operand_latency(config) + multiplier(config).latency
 
 
 def array_latency(config: EngineConfig) -> int:
@@ -200,23 +205,31 @@ class MacArray(wiring.Component):
                  ) -> dict[tuple[int, int], Value]:
         """The products of the lanes (pixel, channel) with their weights.
 
-        Where weights are small two pixels share a multiplication.
+        Where weights are small two pixels share a multiplication. The multipliers of the last
+        ``table_pixels`` are made of lookup tables.
         """
         config = self.config
         weights = self.weights.payload
         for _ in range(operand_latency(config)):
             weights = self.staged(m, weights)
+        blocks = config.pixels - config.table_pixels
         products = {}
+        for c in range(config.channels):
+            for p in range(blocks, config.pixels):
+                m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(
+                    config.weight_bits, multiplier(config).latency)
+                m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
+                products[p, c] = table.o
         if config.weight_bits == 4:
             for c in range(config.channels):
-                for first in range(0, config.pixels, 2):
+                for first in range(0, blocks, 2):
                     m.submodules[f"multiplier{first}_{c}"] = packed = PackedPair()
                     m.d.comb += packed.w.eq(weights[c])
-                    for side, p in enumerate(range(first, min(first + 2, config.pixels))):
+                    for side, p in enumerate(range(first, min(first + 2, blocks))):
                         m.d.comb += packed.x[side].eq(operands[p, c])
                         products[p, c] = packed.o[side]
             return products
-        lanes = [(p, c) for c in range(config.channels) for p in range(config.pixels)]
+        lanes = [(p, c) for c in range(config.channels) for p in range(blocks)]
         for k in range(0, len(lanes), 2):
             m.submodules[f"multipliers{k}"] = pair = MultiplierPair()
             for side, (p, c) in enumerate(lanes[k:k + 2]):

@@ -31,6 +31,7 @@ PARAMETERS = {
     "bias_bits": "more bits of a sum with its bias",
     "multiplier_slice": "bits of the scale multiplied per cycle",
     "weight_bits": "bits of a weight",
+    "table_pixels": "of these pixels, those multiplied by lookup tables",
     "maximum": "max pooling is built in",
     "leaky": "multipliers for negative sums are built in",
     "clips": "results' bounds other than those of bytes are built in",

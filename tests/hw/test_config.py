@@ -17,6 +17,7 @@ GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
     ({"channels": 64}, "channels must be 2, 4, 8, 16 or 32, not 64"),
     ({"pixels": 0}, "pixels must be 1 to 16, not 0"),
     ({"pixels": 17}, "pixels must be 1 to 16, not 17"),
+    ({"table_pixels": 5}, "table_pixels must be 0 to 4 (pixels), not 5"),
     ({"requantizers": 0}, "requantizers must be channels (4) over 1, 2, 4 or 8, not 0"),
     ({"requantizers": 3}, "requantizers must be channels (4) over 1, 2, 4 or 8, not 3"),
     ({"channels": 16, "requantizers": 1},
@@ -51,7 +52,7 @@ def test_digest():
                {"multiplier_slice": 4}, {"weight_bits": 4}]
     digests = {replace(GOOD, **change).digest() for change in changes}
     assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
-    assert GOOD.digest() == replace(GOOD).digest()
+    assert GOOD.digest() == replace(GOOD, table_pixels=2).digest()
 
 
 def test_from_json():

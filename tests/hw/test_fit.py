@@ -15,6 +15,7 @@ from hw.fit import (
     LONGEST,
     ecp5_arrays,
     fit_program,
+    luts,
     multiplier_blocks,
 )
 from hw.silent import without_large_constants
@@ -36,7 +37,7 @@ def test_spram_is_as_deep_as_it_is():
 @pytest.mark.parametrize("name", ECP5_BOARDS)
 def test_the_smallest_array_that_is_about_as_quick_as_any(name):
     """No common array within the budget is an eighth quicker, and no smaller one as quick."""
-    model, found = convolution((8, 60, 60), 8), board(name)
+    model, found = convolution((8, 40, 40), 8), board(name)
     program = fit_program(model, found)
     config = program.config
     arrays = [array for array in ecp5_arrays(model, found.budget)
@@ -142,6 +143,23 @@ def test_multiplier_blocks():
     assert multiplier_blocks(config) == 40 + 8
     assert multiplier_blocks(replace(config, weight_bits=4)) == 24 + 8
     assert multiplier_blocks(replace(config, accumulator_bits=18)) == 40 + 4
+    assert multiplier_blocks(replace(config, table_pixels=2)) == 24 + 8
+    assert multiplier_blocks(replace(config, weight_bits=4, table_pixels=2)) == 16 + 8
+
+
+@pytest.mark.parametrize("value, channels, pixels, tables", [(7, 16, 4, 2), (8, 16, 4, 3)])
+def test_lookup_tables_where_multiplier_blocks_run_out(value, channels, pixels, tables):
+    """Of 64 lanes an ECP5-25F's 28 blocks make half, or a quarter, beside the requantizers."""
+    budget = board("ulx3s_25f").budget
+    array = next(array for array in ecp5_arrays(with_weights(value), budget)
+                 if (array.channels, array.pixels) == (channels, pixels))
+    assert array.table_pixels == tables and multiplier_blocks(array) <= budget.multipliers
+    fewer = replace(array, table_pixels=tables - 1)
+    assert multiplier_blocks(fewer) > budget.multipliers
+    assert luts(array) == 4000 + 64 * 100 + channels * tables * (46 if value < 8 else 104)
+    larger = board("ulx3s_85f").budget
+    assert not any(array.table_pixels for array in ecp5_arrays(with_weights(value), larger)
+                   if array.mac_units <= 64)
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -23,8 +23,8 @@ SMALL_ECP5 = EngineConfig(channels=4, pixels=2, requantizers=1, tape_depth=4096,
                           activation_depth=4096, single_port=False)
 PACKED_ECP5 = EngineConfig(channels=4, pixels=3, requantizers=4, tape_depth=4096,
                            activation_depth=4096, single_port=False, accumulator_bits=18,
-                           bias_bits=2, weight_bits=4, maximum=False, shifts=(16, 20),
-                           pipelined=True)
+                           bias_bits=2, weight_bits=4, table_pixels=1, maximum=False,
+                           shifts=(16, 20), pipelined=True)
 
 
 def library(name):
