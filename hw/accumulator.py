@@ -39,7 +39,7 @@ class Accumulator(wiring.Component):
         m.d.comb += self.total.eq(total)
         following = Signal.like(total)
         if getattr(platform, "family", None) == "ecp5":
-            m.submodules.adder = adder = ChoosingAdder(self.bits)
+            m.submodules.adder = adder = ChoosingAdder(self.bits, alternative=False)
             m.d.comb += [
                 adder.a.eq(self.product),
                 adder.b.eq(total),

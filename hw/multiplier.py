@@ -116,7 +116,7 @@ class PackedPair(wiring.Component):
         # others are one less, equal or one more than those above.
         floor = Signal(signed(2))
         restored  = Signal(signed(4))
-        m.submodules.adder = adder = ChoosingAdder(10)
+        m.submodules.adder = adder = ChoosingAdder(10, alternative=False)
         m.d.comb += [
             floor.eq(product[step:step + 2] - lowest),
             restored.eq(lowest + floor),

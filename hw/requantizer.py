@@ -115,7 +115,7 @@ class Requantizer(wiring.Component):
 
         stored = Signal(signed(HALF_BITS), reset_less=True)
         below, above = Signal(reset_less=True), Signal(reset_less=True)
-        m.submodules.rounding = rounding = ChoosingAdder(HALF_BITS)
+        m.submodules.rounding = rounding = ChoosingAdder(HALF_BITS, alternative=False)
         m.d.comb += [
             rounding.a.eq(half >> 1),
             rounding.b.eq(STORED_OFFSET),
@@ -170,7 +170,7 @@ class Requantizer(wiring.Component):
 
     def less(self, m: Module, value: Value, limit: Value) -> Value:
         """``value < limit``, of a byte and a stored number, by the sign of their difference."""
-        difference = ChoosingAdder(HALF_BITS)
+        difference = ChoosingAdder(HALF_BITS, alternative=False)
         m.submodules += difference
         subtracted = Signal.like(difference.b)
         m.d.comb += [subtracted.eq(limit), difference.a.eq(value), difference.b.eq(~subtracted),

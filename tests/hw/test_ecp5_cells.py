@@ -64,9 +64,11 @@ def prove(gold, gate, allowed=lambda inputs: 1, latency=0):
     run_yosys(yosys, script, {"top.il": text, "cells.v": cell_models(text, library)}, "out.il")
 
 
+@pytest.mark.parametrize("alternative", [False, True])
 @pytest.mark.parametrize("width", [1, 5, 18])
-def test_choosing_adder(width):
-    prove(ChoosingAdder(width), ChoosingAdder(width))
+def test_choosing_adder(width, alternative):
+    prove(ChoosingAdder(width, alternative=alternative),
+          ChoosingAdder(width, alternative=alternative))
 
 
 @pytest.mark.parametrize("count", range(1, 17))
