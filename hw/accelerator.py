@@ -1,11 +1,12 @@
 """The whole engine: memories, readers, window memory, array, result writer and sequencer."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, ResetInserter, Signal, unsigned
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .address_generator import AddressGenerator
 from .config import EngineConfig
+from .copies import copied
 from .descriptor import ADDRESS_BITS
 from .mac_array import MacArray, array_latency
 from .memory import EngineMemory, memory_latency
@@ -137,32 +138,38 @@ class Accelerator(wiring.Component):
             writer.tags.eq(array.tags),
             sequencer.layer_done.eq(writer.layer_done),
             sequencer.start.eq(self.start),
-            self.busy.eq(sequencer.busy),
             self.error.eq(sequencer.error),
             self.cycles.eq(sequencer.cycles),
+            self.busy.eq(sequencer.busy),
             self.trace_write.eq(writer.write),
             self.trace_address.eq(writer.address),
             self.trace_data.eq(writer.data),
             self.trace_layer_done.eq(writer.layer_done),
         ]
-        self.connect_memories(m, tape, activations, windows, writer)
+        # The memories' many wires listen to copies, a cycle late: the engine does not use them yet
+        # when a run begins.
+        engaged = copied(m, platform, self.busy, config.channels)
+        self.connect_memories(m, engaged, tape, activations, windows, writer)
         return m
 
-    def connect_memories(self, m: Module, tape: EngineMemory, activations: EngineMemory,
-                         windows: WindowMemory, writer: ResultWriter) -> None:
-        """Share the memories between the engine (while busy) and the host (while idle)."""
+    def connect_memories(self, m: Module, engaged: list[Signal], tape: EngineMemory,
+                         activations: EngineMemory, windows: WindowMemory, writer: ResultWriter
+                         ) -> None:
+        """Share the memories between the engine (while ``engaged``) and the host (while idle)."""
         load = self.load.payload
         loading = Signal()
         answers = Signal(memory_latency(self.config))   # reads under way, the highest bit's oldest
         accepted = Signal()
+        idle = Signal()
         m.d.comb += [
-            self.load.ready.eq(~self.busy),
+            idle.eq(~self.busy & ~engaged[0]),
+            self.load.ready.eq(idle),
             loading.eq(self.load.valid & self.load.ready),
             tape.write_enable.eq(loading & load.space),
             tape.write_address.eq(load.address),
             tape.write_data.eq(load.data),
 
-            self.read.ready.eq(~self.busy & ~self.load.valid & ~self.data.valid & (answers == 0)),
+            self.read.ready.eq(idle & ~self.load.valid & ~self.data.valid & (answers == 0)),
             accepted.eq(self.read.valid & self.read.ready),
             self.data.payload.eq(activations.read_data),
         ]
@@ -172,13 +179,15 @@ class Accelerator(wiring.Component):
         with m.If(answers[-1]):
             m.d.sync += self.data.valid.eq(1)
 
-        with m.If(self.busy):
+        for c, busy in enumerate(engaged):
+            m.d.comb += activations.write_data[c].eq(Mux(busy, writer.data[c],
+                                                         load.data.word_select(c, 8)))
+        with m.If(engaged[0]):
             m.d.comb += [
                 activations.read_enable.eq(windows.enable),
                 activations.read_address.eq(windows.address),
                 activations.write_enable.eq(writer.write),
                 activations.write_address.eq(writer.address),
-                activations.write_data.eq(writer.data),
             ]
         with m.Else():
             m.d.comb += [
@@ -186,5 +195,4 @@ class Accelerator(wiring.Component):
                 activations.read_address.eq(self.read.payload),
                 activations.write_enable.eq(loading & ~load.space),
                 activations.write_address.eq(load.address),
-                activations.write_data.eq(load.data),
             ]

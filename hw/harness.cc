@@ -47,6 +47,7 @@ void engine_load(void *handle, int space, uint32_t address, const uint8_t *words
                  uint32_t count, int channels) {
     auto *engine = static_cast<Engine *>(handle);
     auto &payload = bits(engine->top.p_load____payload).data;
+    while (!number(engine->top.p_load____ready)) engine->tick();
     engine->top.p_load____valid.set<bool>(true);
     for (uint32_t k = 0; k < count; k++) {
         // space in bit 0, address in bits 1..16, data from bit 17 on

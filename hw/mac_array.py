@@ -166,11 +166,11 @@ class MacArray(wiring.Component):
         if config.pipelined:
             words = self.staged(m, self.words)
             indices = copied(m, platform, self.staged(m, Cat(channel, strip)), config.pixels)
-            depthwise = copied(m, platform, self.depthwise, lanes)
+            settings = copied(m, platform, Cat(self.depthwise, self.in_strips), lanes)
         else:
             words = self.shifted(m, issue)
             indices = [Cat(Const(0, len(channel)), self.staged(m, strip))] * config.pixels
-            depthwise = [self.depthwise] * lanes
+            settings = [Cat(self.depthwise, self.in_strips)] * lanes
         operands = {}
         for p, index in enumerate(indices):
             strip_words = [[words[p][first + k] for k in range(size)]
@@ -183,12 +183,12 @@ class MacArray(wiring.Component):
                 heads = [word[0] for word in strip_words]
             common = selected(m, heads, strip)
             for number, word in enumerate(strip_words):
-                broadcast = Mux(self.in_strips, heads[number], common) if number else common
+                depthwise, in_strips = settings[p * config.strips + number]
+                broadcast = Mux(in_strips, heads[number], common) if number else common
                 if config.pipelined:
                     broadcast, word = self.staged(m, broadcast), [self.staged(m, x) for x in word]
                 for k, own in enumerate(word):
-                    operands[p, number * size + k] = Mux(depthwise[p * config.strips + number],
-                                                         own, broadcast)
+                    operands[p, number * size + k] = Mux(depthwise, own, broadcast)
         return operands
 
     def shifted(self, m: Module, issue: Value) -> data.View:

@@ -59,7 +59,7 @@ class EngineMemory(wiring.Component):
         ]
         m.d.sync += fetched.eq(read.en)
         word = Signal(bits, reset_less=True)
-        with m.If(fetched):
+        with m.If(fetched if self.single_port else 1):       # it may lose its answer by a write
             m.d.sync += word.eq(read.data)
         m.d.comb += self.read_data.eq(word)
         return m

@@ -106,6 +106,9 @@ class ResultWriter(wiring.Component):
             banks.chunk.eq(next_chunk),
         ]
         chosen = self.chosen_sums(m, platform, busy, Cat(next_chunk, next_pixel))
+        settings = [Cat(layer.shift, layer.signed_output)] * lanes
+        if config.pipelined:
+            settings = copied(m, platform, settings[0], lanes)
         results = []
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
@@ -113,8 +116,7 @@ class ResultWriter(wiring.Component):
                 leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
             m.d.comb += [
                 unit.constants.eq(banks.o.word_select(lane, 8 * config.constant_bytes)),
-                unit.shift.eq(layer.shift),
-                unit.signed_output.eq(layer.signed_output),
+                Cat(unit.shift, unit.signed_output).eq(settings[lane]),
                 unit.lo.eq(layer.lo),
             ]
             results.append(unit.o)
@@ -132,7 +134,7 @@ class ResultWriter(wiring.Component):
 
         # Gather R bytes a cycle; the oldest end up lowest.
         gathered = Signal(8 * config.channels, reset_less=True)
-        with m.If(valid):
+        with m.If(valid if chunks > 1 else 1):
             m.d.sync += gathered.eq(Cat(gathered, *results)[8 * lanes:])
         m.d.comb += self.data.eq(gathered)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last

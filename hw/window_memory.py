@@ -133,7 +133,10 @@ class WindowMemory(wiring.Component):
         ]
         m.d.sync += given_up.eq(Mux(taken, windows.o.payload.given_up, 0))
 
-        word = self.data if self.strips == 1 else self.neighbouring_strips(m, place)
+        word = self.data
+        if self.strips > 1:
+            word = self.neighbouring_strips(m, copied(
+                m, platform, Cat(coming.before, coming.after), self.channels))
         reads = [Cat(taken, windows.o.payload.place)] * self.pixels
         if self.pipelined:
             m.d.sync += (late_word := Signal.like(word, reset_less=True)).eq(word)
@@ -159,15 +162,19 @@ class WindowMemory(wiring.Component):
             ]
         return m
 
-    def neighbouring_strips(self, m: Module, place: data.View) -> Value:
-        """The word that arrived, each strip with the bytes of the strip before or after it."""
+    def neighbouring_strips(self, m: Module, moves: list[Value]) -> Value:
+        """The word that arrived, each strip with the bytes of the strip before or after it.
+
+        ``moves`` says for each byte whether it is to come from before and from after.
+        """
         word  = Signal.like(self.data)
         own = self.channels // self.strips
         edge = [self.layer.strip_pad] * own
         stored = [*edge, *(self.data[c] for c in range(self.channels)), *edge]
         for c in range(self.channels):
             before, here, after = (stored[c + offset] for offset in (0, own, 2 * own))
-            m.d.comb += word[c].eq(Mux(place.before, before, Mux(place.after, after, here)))
+            from_before, from_after = moves[c]
+            m.d.comb += word[c].eq(Mux(from_before, before, Mux(from_after, after, here)))
         return word
 
     def place_of(self, row: Value, column: Value) -> Value:
