@@ -1,6 +1,6 @@
 """Area and clock of engines on ECP5, by placement seed, into bench/results/engine_area.json.
 
-    python -m bench.engine_area [NAME ...] [--board BOARD] [--pixels P] [--seeds N]
+    python -m bench.engine_area [NAME ...] [--board BOARD] [--lanes N] [--seeds N]
 
 Each network is quantized with w4a8 and fitted to the board, whole design with the host link. Place
 and route are asked for 87.5 MHz, more than is expected, so that they do their best. Latency is of
@@ -16,14 +16,10 @@ from dataclasses import replace
 import quant
 from bench.accuracy import NETWORKS, ROOT, data_file
 from bench.record import check_networks, record
-from boards import Board, board
+from boards import board
 from hw.bitstream import build_bitstream
-from hw.compiler import compile_program
 from hw.fit import fit_program
-from hw.program import Program
-from hw.silent import without_large_constants
 from ref.errors import run_command
-from ref.model import Model
 
 RESULTS = ROOT / "bench" / "results" / "engine_area.json"
 DEFAULT = ("kws", "vww")
@@ -31,11 +27,11 @@ CLOCK_MHZ = 87.5
 MARGIN = 0.07
 
 
-def measure(name: str, board_name: str, pixels: int | None, seeds: int) -> dict:
-    """Build for every seed; ``pixels`` replaces the fitted array's."""
+def measure(name: str, board_name: str, lanes: int | None, seeds: int) -> dict:
+    """Build for every seed; an array of ``lanes`` in place of the fitted one."""
     model = quant.quantize(NETWORKS[name][0], data_file(name, "calib"), "w4a8")
     target = replace(board(board_name), clock_mhz=CLOCK_MHZ)
-    program = fitted(model, target, pixels)
+    program = fit_program(model, target, lanes)
     config = program.config
     builds = [build_bitstream(target, config, seeds=(seed,)) for seed in range(1, seeds + 1)]
     clocks = [round(build.fmax_mhz, 2) for build in builds]
@@ -51,28 +47,19 @@ def measure(name: str, board_name: str, pixels: int | None, seeds: int) -> dict:
     }
 
 
-def fitted(model: Model, target: Board, pixels: int | None) -> Program:
-    """The fitted program, or the same array with other ``pixels``."""
-    program = fit_program(model, target)
-    if pixels is None:
-        return program
-    config = replace(program.config, pixels=pixels)
-    return compile_program(without_large_constants(model), config)
-
-
 def main(arguments: list[str]) -> int:
     """Measure and record."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine_area", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(DEFAULT))
     parser.add_argument("--board", default="ulx3s_85f")
-    parser.add_argument("--pixels", type=int)
+    parser.add_argument("--lanes", type=int)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args(arguments)
     names = options.names or DEFAULT
     check_networks(names, NETWORKS)
     for name in names:
-        entry = measure(name, options.board, options.pixels, options.seeds)
-        record(RESULTS, entry, ("network", "board", "pixels"), python=platform.python_version())
+        entry = measure(name, options.board, options.lanes, options.seeds)
+        record(RESULTS, entry, ("network", "board", "mac_units"), python=platform.python_version())
         print(entry)
     return 0
 
