@@ -1,4 +1,4 @@
-"""The multiply-accumulate tiles that bench/ausn.py compares: AUSN, Booth by hand, Yosys' ``*``."""
+"""The designs that bench/ausn.py compares: tiles of AUSN, Booth and ``*``, and requantizers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from hw.ausn.activation import AusnRequantizer
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from hw.ausn.tile import Accumulator, Tile
+from hw.requantizer import Requantizer
 from ref.ausn import AusnCode
 
-#: Pixels and channels of the lanes' tiles.
+#: Pixels and channels of all tiles.
 SHAPE = (4, 4)
-#: Those of multipliers by synthesis: they share nothing between channels.
-COLUMN = (4, 1)
 #: The splits of AUSN codes that the lane for five bits takes at run time.
 SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1), (1, 0)))
 
@@ -81,16 +81,27 @@ def lane(plan: Plan, taps: int = 1) -> Tile:
     return Tile(plan, *SHAPE, taps)
 
 
-#: Each design: its products per cycle and how to make it for an FPGA family.
+def by_hand(kind: str, bits: int, family: str) -> Plan:
+    """The plan of the lanes "AUSN" or "Booth" for weights of so many bits."""
+    return ausn_plan((AusnCode(2, bits - 3),), family) if kind == "AUSN" else booth_plan(bits)
+
+
+def lanes(kind: str, bits: int) -> tuple[int, Callable[[str], Elaboratable]]:
+    """The entry of `DESIGNS` for the plan of `by_hand`."""
+    return 16, lambda family: lane(by_hand(kind, bits, family))
+
+
+#: Each design: its products (or results) per cycle and how to make it for an FPGA family.
 DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
-    "AUSN 5":           (16, lambda family: lane(ausn_plan((AusnCode(2, 2),), family))),
-    "AUSN 4":           (16, lambda family: lane(ausn_plan((AusnCode(2, 1),), family))),
-    **{f"Booth {bits}": (16, lambda family, bits=bits: lane(booth_plan(bits)))
-       for bits in (6, 8, 5, 4)},
-    **{f"linear {bits}": (4, lambda family, bits=bits: MultiplierTile(bits, *COLUMN))
+    **{f"AUSN {bits}": lanes("AUSN", bits) for bits in (5, 4)},
+    **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 6, 5, 4)},
+    **{f"linear {bits}": (16, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
        for bits in (8, 6, 5, 4)},
     "AUSN 5, 4 taps":   (64, lambda family: lane(ausn_plan((AusnCode(2, 2),), family), 4)),
     "AUSN 3-5, any split": (16, lambda family: lane(ausn_plan(SPLITS, family))),
-    "AUSN 5, as it reads": (4, lambda family: PlainTile(5, *COLUMN)),
+    "AUSN 5, as it reads": (16, lambda family: PlainTile(5, *SHAPE)),
     "Booth 6, 4 taps":  (64, lambda family: lane(booth_plan(6), 4)),
+    "requantizer, AUSN 4 bits": (1, lambda family: AusnRequantizer(AusnCode(2, 2), 20,
+                                                                   (4, 6, 8, 10))),
+    "requantizer, linear": (1, lambda family: Requantizer(20, 4, clips=False, leaky=False)),
 }
