@@ -27,7 +27,7 @@ class EngineConfig:
     accumulator_bits: int = 24   # of a sum of products
     bias_bits: int = 0           # more bits of a sum with its bias
     multiplier_slice: int = 16   # multiplier bits per partial product in the requantizer
-    weight_bits: int = 8         # bits of a weight, 8 or 4
+    weight_bits: int = 8         # bits of a weight, 3 to 8
     maximum: bool = True         # lanes can keep the largest product, for max pooling
     leaky: bool = True           # negative sums can have multipliers of their own
     clips: bool = True           # results can have bounds other than those of bytes
@@ -57,8 +57,11 @@ class EngineConfig:
                 raise UserError(f"{name} must be 1 to 65536 words, not {getattr(self, name)}")
         if self.multiplier_slice not in (4, 8, 16):
             raise UserError(f"multiplier_slice must be 4, 8 or 16, not {self.multiplier_slice}")
-        if self.weight_bits not in (4, 8):
-            raise UserError(f"weight_bits must be 4 or 8, not {self.weight_bits}")
+        if not 3 <= self.weight_bits <= 8:                   # copies of maps multiply by 2
+            raise UserError(f"weight_bits must be 3 to 8, not {self.weight_bits}")
+        if self.channels * self.weight_bits % 8:
+            raise UserError(f"weight_bits must be such that the {self.channels} channels' weights "
+                            f"are whole bytes, not {self.weight_bits}")
         if self.shifts != tuple(shift for shift in SHIFTS
                                 if shift == SHIFTS[0] or shift in self.shifts):
             raise UserError(f"shifts must be {SHIFTS[0]} and some of "

@@ -22,8 +22,9 @@ from ref.model import (
 
 from .compiler import compile_program
 from .config import EngineConfig
-from .joins import added_bits, sum_bits
+from .joins import added_bits, factored, sum_bits
 from .lowering import clips, largest_weight, stored_sum_bits
+from .multiplier import PIXELS
 from .packing import OPERAND_BITS
 from .program import Program
 from .silent import without_large_constants
@@ -52,7 +53,9 @@ ACCUMULATORS = (16, 18, 20, 24)
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
 LANE_LUTS, OTHER_LUTS = 100, 4000
 #: ... and of a product without a multiplier block, by the weight's bits; exact.
-PRODUCT_LUTS = {4: 46, 8: 104}
+PRODUCT_LUTS = {3: 46, 4: 46, 5: 66, 6: 84, 7: 94, 8: 104}
+#: Largest weight of any network, that of copies of maps, and most products of an operand of a sum.
+SMALLEST_WEIGHT, SUM_PRODUCTS = 2, 8
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
 PATIENCE = 1 / 8
 
@@ -118,11 +121,11 @@ def luts(config: EngineConfig) -> int:
 def fitted_lanes(model: Model) -> EngineConfig:
     """An engine whose lanes and requantizers have what the model needs.
 
-    Weights have 4 bits if the model's have, sums one of few widths, so that networks of a kind
-    share a bitstream.
+    Weights have as many bits as the model's largest one needs, sums one of few widths, so that
+    networks of a kind share a bitstream.
     """
     bounds = propagate(model)
-    largest, needed, stored = 0, 0, 0
+    largest, needed, stored = SMALLEST_WEIGHT, 0, 0
     rules: list[tuple[Requantization | Add, Tensor]] = []
     for layer in model.layers:
         match layer:
@@ -135,13 +138,14 @@ def fitted_lanes(model: Model) -> EngineConfig:
                 rules.append((layer, model.tensors[layer.output]))
                 needed = max(needed, sum_bits(layer, model))
                 stored = max(stored, added_bits(layer))
+                largest = max(largest, -(-int(factored(layer)[1].max()) // SUM_PRODUCTS))
         if isinstance(layer, Conv2d):
             largest = max(largest, largest_weight(layer))
     biased, summed = (next((bits for bits in ACCUMULATORS if bits >= width), ACCUMULATORS[-1])
                       for width in (needed, min(needed, stored)))
     if stored > summed:                  # sums wrap, and the sum with the bias makes up for it
         summed = biased
-    config = EngineConfig(
+    return EngineConfig(
         channels=8, pixels=1, requantizers=8, tape_depth=LONGEST, activation_depth=LONGEST,
         single_port=False, strips=4, accumulator_bits=summed, bias_bits=biased - summed,
         maximum=any(isinstance(layer, MaxPool2d) for layer in model.layers),
@@ -150,15 +154,13 @@ def fitted_lanes(model: Model) -> EngineConfig:
         clips=any(clips(rule, target) for rule, target in rules),
         leaky=any(isinstance(rule, Requantization) and rule.multiplier_negative is not None
                   for rule, _ in rules),
-        pipelined=True)
-    narrow = replace(config, weight_bits=4)
-    return narrow if largest <= narrow.largest_weight else config
+        weight_bits=largest.bit_length() + 1, pipelined=True)
 
 
 def multiplier_blocks(config: EngineConfig) -> int:
     """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
     pixels = config.pixels - config.table_pixels
-    if config.weight_bits == 4:
+    if config.weight_bits <= PIXELS.weight_bits:
         pixels = -(-pixels // 2)
     return (config.channels * pixels
             + config.requantizers * (1 if config.biased_bits <= OPERAND_BITS else 2))

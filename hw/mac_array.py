@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from .accumulator import Accumulator
 from .config import EngineConfig
 from .copies import copied
-from .multiplier import MultiplierPair, PackedPair
+from .multiplier import PIXELS, MultiplierPair, PackedPair
 from .selector import Selector
 from .table_product import TableProduct
 from .words import TAGS, word_layout
@@ -16,7 +16,7 @@ from .words import TAGS, word_layout
 
 def multiplier(config: EngineConfig) -> type[PackedPair] | type[MultiplierPair]:
     """What makes the products of two lanes."""
-    return PackedPair if config.weight_bits == 4 else MultiplierPair
+    return PackedPair if config.weight_bits <= PIXELS.weight_bits else MultiplierPair
 
 
 def operand_latency(config: EngineConfig) -> int:
@@ -217,10 +217,10 @@ class MacArray(wiring.Component):
         for c in range(config.channels):
             for p in range(blocks, config.pixels):
                 m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(
-                    config.weight_bits, multiplier(config).latency)
+                    max(PIXELS.weight_bits, config.weight_bits), multiplier(config).latency)
                 m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
                 products[p, c] = table.o
-        if config.weight_bits == 4:
+        if multiplier(config) is PackedPair:
             for c in range(config.channels):
                 for first in range(0, blocks, 2):
                     m.submodules[f"multiplier{first}_{c}"] = packed = PackedPair()

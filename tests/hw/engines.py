@@ -37,9 +37,10 @@ CONFIGS = {
     "c2p1": EngineConfig(channels=2, pixels=1, requantizers=2, tape_depth=16384,
                          activation_depth=8192, single_port=False),
     # Results leave so slowly that the last tile's are still leaving when the next layer begins.
+    # Five bytes are a word of weights; constants and descriptors fill their last ones in part.
     "c8p5": EngineConfig(channels=8, pixels=5, requantizers=1, tape_depth=4096,
                          activation_depth=2048, single_port=True, accumulator_bits=20,
-                         multiplier_slice=8),
+                         multiplier_slice=8, weight_bits=5),
     "c8p3w4": EngineConfig(channels=8, pixels=3, requantizers=8, tape_depth=8192,
                            activation_depth=8192, single_port=False, accumulator_bits=18,
                            bias_bits=2, weight_bits=4, strips=4, pipelined=True),

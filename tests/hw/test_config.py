@@ -28,7 +28,10 @@ GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
     ({"bias_bits": 1}, "bias_bits must be 0 to 0, not 1"),
     ({"shifts": (20, 16)}, "shifts must be 16 and some of 20, 24, 28, not (20, 16)"),
     ({"shifts": (20,)}, "shifts must be 16 and some of 20, 24, 28, not (20,)"),
-    ({"weight_bits": 5}, "weight_bits must be 4 or 8, not 5"),
+    ({"weight_bits": 2}, "weight_bits must be 3 to 8, not 2"),
+    ({"weight_bits": 9}, "weight_bits must be 3 to 8, not 9"),
+    ({"weight_bits": 5}, "weight_bits must be such that the 4 channels' weights are whole bytes, "
+                         "not 5"),
     ({"accumulator_bits": 25}, "accumulator_bits must be 16 to 24, not 25"),
     ({"accumulator_bits": 15}, "accumulator_bits must be 16 to 24, not 15"),
 ])

@@ -14,6 +14,7 @@ from .streams import simulate
 @pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("channels, requantizers, weight_bits, leaky", [
     (2, 2, 8, True), (4, 1, 8, True), (8, 2, 8, False), (8, 1, 4, True), (8, 8, 4, False),
+    (8, 8, 5, True), (8, 2, 3, False),
     (8, 4, 8, False)])
 def test_sets_follow_each_other(channels, requantizers, weight_bits, leaky, pipelined):
     config = EngineConfig(channels=channels, pixels=1, requantizers=requantizers, tape_depth=1,

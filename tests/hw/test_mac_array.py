@@ -55,14 +55,15 @@ def make_tiles(rng, pixels, channels, largest, mode, channel_last, count):
 
 @pytest.mark.parametrize("mode", ["broadcast", "depthwise", "maximum"])
 @pytest.mark.parametrize("pixels, channels, bits, weight_bits, table_pixels", [
-    (1, 2, 16, 8, 0), (3, 4, 24, 8, 1), (2, 8, 18, 8, 0), (3, 4, 18, 4, 0), (4, 2, 18, 4, 1)])
+    (1, 2, 16, 8, 0), (3, 4, 24, 8, 1), (2, 8, 18, 8, 0), (3, 4, 18, 4, 0), (4, 2, 18, 4, 1),
+    (2, 8, 16, 3, 1), (2, 8, 20, 5, 1)])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_sums(mode, pixels, channels, bits, weight_bits, table_pixels, stall):
     rng = random.Random(f"{mode} {pixels} {channels} {stall}")
     config = EngineConfig(channels=channels, pixels=pixels, requantizers=channels, tape_depth=1,
                           activation_depth=1, single_port=False, accumulator_bits=bits,
                           weight_bits=weight_bits, table_pixels=table_pixels,
-                          pipelined=weight_bits == 4)
+                          pipelined=weight_bits <= 4)
     dut = MacArray(config)
     channel_last = rng.randrange(channels)
     windows, weights, tiles = make_tiles(rng, pixels, channels, (1 << (weight_bits - 1)) - 1, mode,

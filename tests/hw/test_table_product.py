@@ -34,7 +34,7 @@ def test_every_operand(weight_bits, latency):
     simulate(m, check, cycles=total + 10)
 
 
-@pytest.mark.parametrize("weight_bits, latency", [(4, 3), (8, 2)])
+@pytest.mark.parametrize("weight_bits, latency", [(4, 3), (5, 2), (6, 2), (7, 2), (8, 2)])
 def test_synthesis_takes_lookup_tables(weight_bits, latency):
     """As many as `hw.fit` counts."""
     text = rtlil.convert(TableProduct(weight_bits, latency),

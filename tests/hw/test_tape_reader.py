@@ -24,7 +24,7 @@ def layer_walk(address, constants, products, tiles, groups, hold):
     return words, address
 
 
-@pytest.mark.parametrize("channels, bits", [(2, 8), (4, 8), (16, 8), (8, 4)])
+@pytest.mark.parametrize("channels, bits", [(2, 8), (4, 8), (16, 8), (8, 4), (8, 5)])
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_program(channels, bits, stall):
     """Several layers in a row; then a second run from the start."""
