@@ -70,6 +70,9 @@ class Ecp5Mixin(SynthesisDefaults):
 
     #: Yosys 0.66's abc9 stops at an assertion over designs with cells of ours like PFUMX.
     synth_opts = "-noabc9"
+    #: Columns and rows of the device's groups of four multiplier blocks, where that is of use.
+    multiplier_columns: tuple[int, ...] = ()
+    multiplier_rows: tuple[int, ...] = ()
 
     def __init__(self, clock_mhz: float) -> None:
         """Choose the PLL for ``clock_mhz``; `ValueError` when it cannot make that."""
@@ -86,3 +89,16 @@ class Ecp5Mixin(SynthesisDefaults):
     def get_memory(self, memory: Memory) -> Elaboratable:
         """Columns for a deep memory; Yosys chooses for all others."""
         return column_memory(memory) if in_columns(memory) else memory.elaborate(None)
+
+    def multiplier_site(self, group: int, number: int, groups: int) -> str | None:
+        """nextpnr's name of the ``number``-th (0 .. 3) multiplier block of a group.
+
+        Of all groups, counted column by column, ``groups`` are in use, in the middle. None where
+        they are unknown or not as many.
+        """
+        places = [(x, y) for x in self.multiplier_columns for y in self.multiplier_rows]
+        if groups > len(places):
+            return None
+        x, y = places[(len(places) - groups) // 2 + group]
+        offset = (0, 1, 4, 5)[number]
+        return f"X{x + offset}/Y{y}/MULT18_{offset}"

@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from .accumulator import Accumulator
 from .config import EngineConfig
 from .copies import copied
+from .floorplan import site
 from .multiplier import PIXELS, MultiplierPair, PackedPair
 from .selector import Selector
 from .table_product import TableProduct
@@ -223,7 +224,8 @@ class MacArray(wiring.Component):
         if multiplier(config) is PackedPair:
             for c in range(config.channels):
                 for first in range(0, blocks, 2):
-                    m.submodules[f"multiplier{first}_{c}"] = packed = PackedPair()
+                    packed = PackedPair(site(config, c, first // 2))
+                    m.submodules[f"multiplier{first}_{c}"] = packed
                     m.d.comb += packed.w.eq(weights[c])
                     for side, p in enumerate(range(first, min(first + 2, blocks))):
                         m.d.comb += packed.x[side].eq(operands[p, c])

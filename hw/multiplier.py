@@ -1,5 +1,7 @@
 """Multipliers of the array: the only module that names a multiplier primitive."""
 
+from typing import Any
+
 from amaranth.hdl import (
     Cat,
     ClockSignal,
@@ -16,6 +18,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
+from .floorplan import Site
 from .packing import Packing
 
 #: Two pixels and their weight.
@@ -87,7 +90,8 @@ class PackedPair(wiring.Component):
 
     latency = 3
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site | None = None) -> None:
+        self.site = site
         super().__init__({
             "x": In(data.ArrayLayout(unsigned(8), 2)),
             "w": In(signed(4)),
@@ -98,7 +102,7 @@ class PackedPair(wiring.Component):
         """Three registers: operands, product with two bits of the second one, products."""
         m = Module()
         step = PIXELS.step
-        m.submodules.multiplier = multiplier = Multiplier(unsigned(18), signed(4))
+        m.submodules.multiplier = multiplier = Multiplier(unsigned(18), signed(4), self.site)
         product = multiplier.o
         x1, w = Signal(2, reset_less=True), Signal(2, reset_less=True)
         lowest = Signal(2, reset_less=True)          # of the second product
@@ -136,8 +140,8 @@ class Multiplier(wiring.Component):
     """``o = a * b``, one product per cycle, :attr:`latency` cycles later.
 
     On ECP5 it is one ``MULT18X18D`` with its own registers, so that nothing but wires is between
-    them and the registers before and behind it. Yosys would use neither them nor, where the
-    operands' signs differ, all 18 bits.
+    them and the registers before and behind it, at ``site`` if the platform knows that. Yosys would
+    use neither them nor, where the operands' signs differ, all 18 bits.
 
     Members
     -------
@@ -147,10 +151,11 @@ class Multiplier(wiring.Component):
 
     latency = 2
 
-    def __init__(self, a: Shape, b: Shape) -> None:
+    def __init__(self, a: Shape, b: Shape, site: Site | None = None) -> None:
+        self.site = site
         super().__init__({"a": In(a), "b": In(b), "o": Out(signed(a.width + b.width))})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: Any) -> Elaboratable:
         """Registers, product, register; or the block that contains them."""
         m = Module()
         if getattr(platform, "family", None) != "ecp5":
@@ -169,6 +174,8 @@ class Multiplier(wiring.Component):
         pins |= {f"o_P{k}": self.o[k] for k in range(len(self.o))}
         registers = {f"p_REG_{name}_{pin}": f"{pin}0" for name in ("INPUTA", "INPUTB", "OUTPUT")
                      for pin in ("CLK", "CE", "RST")}
+        place = self.site and platform.multiplier_site(*self.site)
         m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), i_CE0=Const(1),
-                                      i_RST0=Const(0), **pins, **registers)
+                                      i_RST0=Const(0), **pins, **registers,
+                                      **({"a_BEL": place} if place else {}))
         return m

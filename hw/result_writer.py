@@ -10,6 +10,7 @@ from .config import EngineConfig
 from .constant_banks import ConstantBanks
 from .copies import copied
 from .descriptor import ADDRESS_BITS, DescriptorLayout
+from .floorplan import multiplied_pairs, site
 from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
 from .words import TAGS, word_layout
@@ -113,7 +114,8 @@ class ResultWriter(wiring.Component):
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
-                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
+                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined,
+                site=site(config, lane, multiplied_pairs(config)))
             m.d.comb += [
                 unit.constants.eq(banks.o.word_select(lane, 8 * config.constant_bytes)),
                 Cat(unit.shift, unit.signed_output).eq(settings[lane]),
