@@ -95,8 +95,16 @@ class Link(wiring.Component):
         ]
 
         info = Const(int.from_bytes(info_payload(self.config), "little"), 8 * _INFO_BYTES)
+        unsent = Signal(8, reset_less=True)     # the byte that is next; `left` changes earlier
         info_byte, cycles_byte, data_byte = (
             self._unsent(m, value, left) for value in (info, self.cycles, self.data.payload))
+        with m.Switch(command):
+            with m.Case(Command.INFO):
+                m.d.sync += unsent.eq(info_byte)
+            with m.Case(Command.RUN):
+                m.d.sync += unsent.eq(cycles_byte)
+            with m.Default():
+                m.d.sync += unsent.eq(data_byte)
 
         def refuse(reason: Status) -> None:
             """Drop what is left of the frame, then answer with ``reason``."""
@@ -200,14 +208,7 @@ class Link(wiring.Component):
                 with m.If(self.data.valid):
                     m.next = "Send"
             with m.State("Send"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.Switch(command):
-                    with m.Case(Command.INFO):
-                        m.d.comb += self.o.payload.eq(info_byte)
-                    with m.Case(Command.RUN):
-                        m.d.comb += self.o.payload.eq(cycles_byte)
-                    with m.Default():
-                        m.d.comb += self.o.payload.eq(data_byte)
+                m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(unsent)]
                 with m.If(self.o.ready):
                     m.d.sync += left.eq(left - 1)
                     m.next = "Body"
