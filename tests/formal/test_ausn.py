@@ -10,11 +10,9 @@ from amaranth.hdl import Array, Const, Mux, Signal, signed
 
 from hw.ausn import adder, lane, selector, tile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
-from hw.cxxrtl import yosys_share
-from hw.netlist import cell_models
-from hw.tools import find_tool
 from ref.ausn import AusnCode
 
+from .cells import ecp5_cells
 from .prove import Bench, Refuted, broken
 
 AUSN5 = (AusnCode(2, 2),)
@@ -26,13 +24,6 @@ PLANS = {"AUSN": ausn_plan(AUSN5, None), "AUSN on ECP5": ausn_plan(AUSN5, "ecp5"
          **{f"Booth {bits}": booth_plan(bits) for bits in (4, 6)}}
 #: What the quick suite proves; the others take half a minute and more together.
 QUICK = (("AUSN", None), ("AUSN on ECP5", "ecp5"))
-
-
-def ecp5_cells() -> str:
-    """The models of the cells that the components name."""
-    library = "".join((yosys_share(find_tool("yosys")) / f"lattice/{name}").read_text()
-                      for name in ("common_sim.vh", "ccu2c_sim.vh"))
-    return cell_models("\n  cell \\CCU2C \\a\n  cell \\LUT4 \\b\n  cell \\PFUMX \\c\n", library)
 
 
 def new_bench(family: str | None) -> Bench:

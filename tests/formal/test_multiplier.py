@@ -9,16 +9,13 @@ from types import ModuleType
 import pytest
 
 from hw import multiplier
-from hw.cxxrtl import yosys_share
-from hw.netlist import cell_models
-from hw.tools import find_tool
 
+from .cells import ice40_cells
 from .prove import Bench, Refuted, broken
 
 
 def prove_pair(module: ModuleType) -> None:
-    library = (yosys_share(find_tool("yosys")) / "ice40/cells_sim.v").read_text()
-    bench = Bench("ice40", cell_models("\n  cell \\SB_MAC16 \\block\n", library))
+    bench = Bench("ice40", ice40_cells())
     dut = module.MultiplierPair()
     bench.add(dut)
     for side in range(2):
