@@ -145,13 +145,13 @@ class Bench:
         self.platform = FormalPlatform(self, family)
 
     def add(self, dut: Elaboratable) -> dict[str, Signal]:
-        """Put in the component to be proved. Its own registers by name, for lemmas about them.
+        """Put in the component to be proved. Its registers by name, for lemmas about them.
 
-        `memories` are then those inside it.
+        Those of components inside it come after these' names and a dot. `memories` are then those
+        inside it.
         """
         self.m.submodules.dut = fragment = Fragment.get(dut, self.platform)
-        return {signal.name: signal for statement in fragment.statements.get("sync", ())
-                for signal in statement._lhs_signals()}
+        return registers(fragment)
 
     def free(self, shape: ShapeLike, name: str) -> Signal:
         """An input: any value in any cycle."""
@@ -212,6 +212,14 @@ class Bench:
         fragment = Fragment.get(self.m, self.platform)      # memories add ports
         return {"top.il": rtlil.convert(fragment, ports=self.ports, emit_src=False),
                 "cells.v": self.cells, "gate.v": GATE}
+
+
+def registers(fragment: Fragment) -> dict[str, Signal]:
+    """The registers of ``fragment`` and of those inside it, whose names come in front."""
+    own = {signal.name: signal for statement in fragment.statements.get("sync", ())
+           for signal in statement._lhs_signals()}
+    return own | {f"{name}.{inner}": signal for part, name, _ in fragment.subfragments
+                  for inner, signal in registers(part).items()}
 
 
 def decide(sources: dict[str, str], forget: str, *tactics: str) -> None:

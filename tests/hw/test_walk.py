@@ -1,6 +1,7 @@
 """Every word that a program reads or writes: its descriptors, walked through in Python.
 
-The circuit takes this walk: proved in `tests/formal/test_address_generator.py`.
+The circuits take these walks: proved in `tests/formal/test_address_generator.py` and
+`tests/formal/test_tape_reader.py`.
 """
 
 import itertools
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hw import compiler
-from hw.descriptor import ADDRESS_BITS, COORDINATE_BITS, FIELDS
+from hw.descriptor import ADDRESS_BITS, COORDINATE_BITS, FIELDS, descriptor_words
 
 from ..ref import random_models
 from . import test_strips
@@ -106,20 +107,25 @@ def steps(monkeypatch):
 def check_steps(steps, program, **change: int) -> None:
     """Reads: words of the sources alone. Writes: each word of a step's result, once.
 
-    With ``change`` added to fields of the descriptors.
+    And the whole tape. With ``change`` added to fields of the descriptors.
     """
+    config, tape_words = program.config, 0
     for step, sources, target, fields in steps:
         stored = {field: (fields[field] + change.get(field, 0)) % (1 << bits)
                   for field, (bits, _) in FIELDS.items()}
+        weights = 1 if stored["hold"] else stored["product_last"] + 1
+        tape_words += descriptor_words(config.tape_bytes) + (
+            stored["output_group_last"] + 1) * (config.constant_words + weights)
         read = addresses_read(stored)
         within = np.concatenate([words_of(source) for source in sources])
         assert len(read) and np.isin(read, within).all(), step
-        written = addresses_written(stored, program.config.pixels)
+        written = addresses_written(stored, config.pixels)
         assert len(written) == (fields["output_group_last"] + 1) * np.prod(step.result[1:]), step
         assert np.isin(written, words_of(target)).all(), step
         assert len(np.unique(written)) == len(written), step
         assert stored["pad_address"] < len(program.pads) <= min(written.min(), read.min())
         assert max(written.max(), read.max()) < program.activation_words
+    assert tape_words == len(program.tape)
 
 
 def check_random(steps, monkeypatch, seed: int, name: str, **change: int) -> None:
@@ -147,7 +153,7 @@ def test_programs_stay_within_their_maps(steps, monkeypatch, seed, name):
     "input_address", "output_address", "address_column", "address_row", "address_input_group",
     "address_inner", "address_outer", "address_output_group", "column_restart", "row_restart",
     "row_outer", "width", "height", "strip_words", "result_inner", "result_outer", "result_group",
-    "pixel_last"])
+    "pixel_last", "product_last"])
 def test_a_wrong_number_is_noticed(steps, monkeypatch, field):
     with pytest.raises(AssertionError):
         for seed in range(20):
