@@ -13,11 +13,11 @@ Words are two bytes. CRCs need no mention: they only decide which frames are car
 from types import ModuleType
 
 import pytest
-from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Mux, Signal, Value
 
 from hw import link
 from hw.config import EngineConfig
-from hw.frames import REQUEST, Command
+from hw.frames import REQUEST, Command, info_payload
 
 from .prove import Bench, Refuted, broken
 
@@ -131,6 +131,12 @@ def prove_link(module: ModuleType) -> None:
     bench.check(~within("Fetch", "Await") | reads & ~halfway)
     bench.check(~(within("Head") & reads) | ~halfway)
     bench.check(~(reads & within("Send")) | dut.data.valid)
+    info = info_payload(CONFIG)
+    told = Array(info[-k % len(info)] for k in range(len(info)))[left[:3]]
+    cycles = Array(dut.cycles.word_select(-k % 4, 8) for k in range(4))[left[:2]]
+    bench.check(~within("Send") | (registers["unsent"] == Mux(
+        reads, Mux(halfway, dut.data.payload[8:], dut.data.payload[:8]),
+        Mux(command == Command.INFO, told, cycles))))
     bench.check(~(reads & within("Send", "Body") & halfway)
                 | dut.data.valid & (sent[8:] == dut.data.payload[:8]))
     bench.prove()
