@@ -31,11 +31,12 @@ class SynthesisDefaults:
     """Defaults for `prepare` and `build`: options of Yosys and nextpnr that callers may replace."""
 
     synth_opts = ""
+    nextpnr_opts = ""
 
     def toolchain_prepare(self, fragment: Any, name: str, **overrides: Any) -> Any:
         """Fill in options not given: our Yosys script, a JSON report, a fixed seed."""
         defaults = {"script_after_read": SCRIPT_AFTER_READ, "synth_opts": self.synth_opts,
-                    "nextpnr_opts": f"--report {name}.report.json --seed 1"}
+                    "nextpnr_opts": f"--report {name}.report.json --seed 1 {self.nextpnr_opts}"}
         prepare: Callable[..., Any] = super().toolchain_prepare     # type: ignore[misc]
         return prepare(fragment, name, **(defaults | overrides))
 
@@ -70,6 +71,8 @@ class Ecp5Mixin(SynthesisDefaults):
 
     #: Yosys 0.66's abc9 stops at an assertion over designs with cells of ours like PFUMX.
     synth_opts = "-noabc9"
+    #: For wide arrays its usual placer needs half as much wire again, and its usual router fails.
+    nextpnr_opts = "--placer static --router router2"
     #: Columns and rows of the device's groups of four multiplier blocks, where that is of use.
     multiplier_columns: tuple[int, ...] = ()
     multiplier_rows: tuple[int, ...] = ()
