@@ -1,4 +1,4 @@
-"""Multipliers of the array: the only module that names a multiplier primitive."""
+"""Multipliers of the array, of the blocks that each family of devices has."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
 from .floorplan import Site
+from .multiplier_blocks import gowin_block, nexus_block, nexus_sum_block
 from .packing import Packing
 
 #: Two pixels and their weight.
@@ -29,8 +30,8 @@ class MultiplierPair(wiring.Component):
     """Two independent products of an unsigned activation and a signed weight.
 
     ``o[k] = x[k] * w[k]``, one pair per cycle, :attr:`latency` cycles later. Equal to Python's
-    ``*`` over all operands. On iCE40 both products share one ``SB_MAC16`` in its dual 8x8 mode;
-    elsewhere synthesis finds the multiplier blocks by itself.
+    ``*`` over all operands. On iCE40 both products share one ``SB_MAC16`` in its dual 8x8 mode, on
+    Nexus and Gowin each takes a ``MULT9X9``; on ECP5 synthesis finds the blocks by itself.
 
     Members
     -------
@@ -49,7 +50,14 @@ class MultiplierPair(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Registers, products, registers; or the one block that contains them."""
         m = Module()
-        if getattr(platform, "family", None) == "ice40":
+        family = getattr(platform, "family", None)
+        if family in ("nexus", "gowin"):
+            for k in range(2):
+                m.submodules[f"multiplier{k}"] = multiplier = Multiplier(unsigned(8), signed(8))
+                m.d.comb += [multiplier.a.eq(self.x[k]), multiplier.b.eq(self.w[k]),
+                             self.o[k].eq(multiplier.o)]
+            return m
+        if family == "ice40":
             m.submodules.block = Instance(
                 "SB_MAC16",
                 p_MODE_8x8=Const(1, 1), p_A_SIGNED=Const(0, 1), p_B_SIGNED=Const(1, 1),
@@ -139,9 +147,10 @@ class PackedPair(wiring.Component):
 class Multiplier(wiring.Component):
     """``o = a * b``, one product per cycle, :attr:`latency` cycles later.
 
-    On ECP5 it is one ``MULT18X18D`` with its own registers, so that nothing but wires is between
-    them and the registers before and behind it, at ``site`` if the platform knows that. Yosys would
-    use neither them nor, where the operands' signs differ, all 18 bits.
+    It is one block with its own registers, so that nothing but wires is between them and the
+    registers before and behind it: a ``MULT18X18D`` on ECP5, at ``site`` if the platform knows
+    that, a ``MULT18X18`` or ``MULT9X9`` on Nexus and Gowin. Yosys would use neither them nor, where
+    the operands' signs differ, all bits.
 
     Members
     -------
@@ -158,7 +167,12 @@ class Multiplier(wiring.Component):
     def elaborate(self, platform: Any) -> Elaboratable:
         """Registers, product, register; or the block that contains them."""
         m = Module()
-        if getattr(platform, "family", None) != "ecp5":
+        family = getattr(platform, "family", None)
+        if family in ("nexus", "gowin"):
+            instance = nexus_block if family == "nexus" else gowin_block
+            m.submodules.block = instance(self.a, self.b, self.o)
+            return m
+        if family != "ecp5":
             a, b = (Signal.like(value, reset_less=True) for value in (self.a, self.b))
             product = Signal.like(self.o, reset_less=True)
             m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
@@ -178,4 +192,40 @@ class Multiplier(wiring.Component):
         m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), i_CE0=Const(1),
                                       i_RST0=Const(0), **pins, **registers,
                                       **({"a_BEL": place} if place else {}))
+        return m
+
+
+class SumOfFour(wiring.Component):
+    """The sum of four products of unsigned activations and signed weights.
+
+    ``o = x[0] * w[0] + ... + x[3] * w[3]``, one sum per cycle, :attr:`latency` cycles later. On
+    Nexus it is one ``MULTADDSUB9X9WIDE``.
+
+    Members
+    -------
+    x : In(4 x unsigned(8)), w : In(4 x signed(8)), o : Out(signed(18))
+    """
+
+    latency = 3
+
+    def __init__(self) -> None:
+        super().__init__({
+            "x": In(data.ArrayLayout(unsigned(8), 4)),
+            "w": In(data.ArrayLayout(signed(8), 4)),
+            "o": Out(signed(18)),
+        })
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """Registers of operands, products and sum; or the block that contains them."""
+        m = Module()
+        if getattr(platform, "family", None) == "nexus":
+            m.submodules.block = nexus_sum_block([self.x[k] for k in range(4)],
+                                                 [self.w[k] for k in range(4)], self.o)
+            return m
+        x, w = Signal.like(self.x, reset_less=True), Signal.like(self.w, reset_less=True)
+        products = [Signal(signed(16), name=f"product{k}", reset_less=True) for k in range(4)]
+        total = Signal.like(self.o, reset_less=True)
+        m.d.sync += [x.eq(self.x), w.eq(self.w), total.eq(sum(products)),
+                     *(product.eq(x[k] * w[k]) for k, product in enumerate(products))]
+        m.d.comb += self.o.eq(total)
         return m

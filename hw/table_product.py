@@ -63,7 +63,8 @@ def partial(m: Module, x: Value, w: Value) -> Value:
     if len(w) == 2:                              # the choice of the upper bit is the adder's
         minus = w.shape().signed
         lower = Mux(w[0], x, 0)
-        m.submodules += (adder := ChoosingAdder(len(x) + 1, inverts=minus))
+        adder = ChoosingAdder(len(x) + 1, alternative=False, inverts=minus)
+        m.submodules += adder
         m.d.comb += [adder.a.eq(lower >> 1), adder.b.eq(x), adder.choose.eq(w[1]),
                      adder.carry.eq(w[1] & minus)]
         total = Cat(lower[0], adder.o)

@@ -4,7 +4,7 @@ import random
 
 from amaranth.hdl import Module, Signal
 
-from hw.multiplier import MultiplierPair, PackedPair
+from hw.multiplier import MultiplierPair, PackedPair, SumOfFour
 
 from .streams import simulate
 
@@ -52,5 +52,24 @@ def test_packed_pair():
             if cycle >= dut.latency:
                 (x0, x1), w = cases[cycle - dut.latency]
                 assert (low, high) == (x0 * w, x1 * w), (x0, x1, w)
+
+    simulate(dut, check, cycles=len(cases) + 10)
+
+
+def test_sum_of_four():
+    dut = SumOfFour()
+    rng = random.Random(0)
+    cases = [([x] * 4, [w] * 4) for x in (0, 255) for w in (-128, 127)] + [
+        (list(rng.randbytes(4)), [signed_byte(w) for w in rng.randbytes(4)]) for _ in range(200)]
+
+    async def check(ctx):
+        for cycle in range(len(cases) + dut.latency):
+            x, w = cases[min(cycle, len(cases) - 1)]
+            ctx.set(dut.x, x)
+            ctx.set(dut.w, w)
+            _, _, total = await ctx.tick().sample(dut.o)
+            if cycle >= dut.latency:
+                x, w = cases[cycle - dut.latency]
+                assert total == sum(a * b for a, b in zip(x, w, strict=True)), (x, w)
 
     simulate(dut, check, cycles=len(cases) + 10)
