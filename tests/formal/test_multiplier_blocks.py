@@ -1,4 +1,4 @@
-"""Proof that the blocks of Nexus and Gowin make the products, for all operands.
+"""Proof that the blocks of Nexus and Gowin make the products, for all operands of up to 12 bits.
 
 Nexus' blocks are the models that come with Yosys. Of Gowin's it has none: the one here is written
 from Gowin's UG287 and the one thing relied on is what that says of operands' signs, of the choice
@@ -72,11 +72,13 @@ def prove_multiplier(family, a_shape, b_shape):
 
 @pytest.mark.parametrize("family", ["nexus", "gowin"])
 @pytest.mark.parametrize(("a_shape", "b_shape"), [
-    (unsigned(8), signed(8)), (unsigned(18), signed(4)), (signed(18), unsigned(16))])
+    (unsigned(8), signed(8)), (signed(12), unsigned(5)),
+    pytest.param(unsigned(12), signed(4), marks=pytest.mark.long)])
 def test_multipliers(family, a_shape, b_shape):
     prove_multiplier(family, a_shape, b_shape)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["nexus", "gowin"])
 def test_pairs(family):
     bench = Bench(family, cells(family))
@@ -103,6 +105,7 @@ def prove_sum():
     bench.prove_pipeline(dut.latency)
 
 
+@pytest.mark.long
 def test_sum_of_four():
     prove_sum()
 
