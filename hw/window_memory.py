@@ -91,7 +91,7 @@ class WindowMemory(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Rows are counted when requested, when complete and when given up."""
+        """Rows are counted when requested, complete, offered whole and given up."""
         m = Module()
         layer     = self.layer
         requested = Signal(ROWS_BITS + 1)       # rows kept or under way
@@ -139,7 +139,8 @@ class WindowMemory(wiring.Component):
                 m, platform, Cat(coming.before, coming.after), self.channels))
         reads = [Cat(taken, windows.o.payload.place)] * self.pixels
         if self.pipelined:
-            m.d.sync += (late_word := Signal.like(word, reset_less=True)).eq(word)
+            late_word = Signal.like(word, reset_less=True)
+            m.d.sync += late_word.eq(word)
             word = late_word
             reads = copied(m, platform, reads[0], self.pixels)
         for p in range(self.pixels):
