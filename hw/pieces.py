@@ -9,6 +9,9 @@ FUNCTION = re.compile(r"^bool p_top::eval\(performer \*performer\) \{\n(.*?)"
                       r"^\treturn converged;\n\}\n", re.M | re.S)
 #: What begins it: values between its statements, and flags such as the clock's edge.
 VALUE, FLAG = re.compile(r"\tvalue<\d+> \w+;"), re.compile(r"\tbool (\w+) = .*;")
+#: The last line of a statement, not one within a block nor the beginning of one. An access of a
+#: memory begins with its index and, where it reads, an assertion.
+LAST = re.compile(r"\t(\}|(?!auto |CXXRTL_ASSERT)[^\t].*;)")
 #: The end of the circuit's structure, where its members are declared.
 STRUCTURE_END = "}; // struct p_top"
 
@@ -31,8 +34,7 @@ def cut(code: str) -> str:
             flags.append((flag[1], line))
         elif not line.startswith("\t//"):
             pieces[-1].append(line)
-            # a whole statement, not one within a block nor the beginning of one
-            if len(pieces[-1]) >= LINES and re.fullmatch(r"\t(\}|[^\t].*;)", line):
+            if len(pieces[-1]) >= LINES and LAST.fullmatch(line):
                 pieces.append([])
     parameters = ", ".join(f"bool &{name}" for name, _ in flags)
     methods = [f"piece{number}" for number in range(len(pieces))]

@@ -26,6 +26,13 @@ bool p_top::eval(performer *performer) {
 \t\tp_c.next = p_a;
 \t}
 \tp_d.next = p_a;
+\tauto tmp_0 = memory_index(p_a.val(), 0, 2);
+\tCXXRTL_ASSERT(tmp_0.valid && "out of bounds read");
+\tif(tmp_0.valid) {
+\t\tp_e = memory_p_f[tmp_0.index];
+\t} else {
+\t\tp_e = value<3> {};
+\t}
 \treturn converged;
 }
 
@@ -33,11 +40,14 @@ bool p_top::eval(performer *performer) {
 """
 
 
+ACCESS = SOURCE[SOURCE.index("\tauto"):SOURCE.index("\treturn")]
+
+
 @pytest.mark.parametrize(("lines", "expected"), [
     (1, ["\tp_a = p_b.curr;\n", "\tif (posedge_p_clk) {\n\t\tp_c.next = p_a;\n\t}\n",
-         "\tp_d.next = p_a;\n"]),
+         "\tp_d.next = p_a;\n", ACCESS]),
     (2, ["\tp_a = p_b.curr;\n\tif (posedge_p_clk) {\n\t\tp_c.next = p_a;\n\t}\n",
-         "\tp_d.next = p_a;\n"])])
+         "\tp_d.next = p_a;\n" + ACCESS])])
 def test_blocks_stay_whole(lines, expected, monkeypatch):
     monkeypatch.setattr(pieces, "LINES", lines)
     text = pieces.cut(SOURCE)
