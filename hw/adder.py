@@ -1,6 +1,8 @@
-"""An adder that chooses one of its operands, at one lookup table a bit on ECP5."""
+"""Adders with a choice in front, at one lookup table a bit on ECP5."""
 
-from amaranth.hdl import Const, Elaboratable, Instance, Module, Mux, Signal, signed
+from collections.abc import Callable
+
+from amaranth.hdl import Const, Elaboratable, Instance, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -38,24 +40,38 @@ class ChoosingAdder(wiring.Component):
             other = self.c if self.alternative else 0
             m.d.comb += self.o.eq(self.a + Mux(self.choose, b, other) + self.carry)
             return m
-        # Of inputs A, B, C, D a cell's half sums A and (C ? B : D), or (C ? ~B : D). Its carry,
-        # where A and the choice are equal, is the table's output for C = D = 0, which is A. A D of
-        # 0 would have to be wired to every cell, a D of 1 is what an input is without a wire.
-        table = sum((a ^ (b ^ self.inverts if c else d and self.alternative))
-                    << (a | b << 1 | c << 2 | d << 3)
-                    for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1))
+        # A D of 0 would have to be wired to every cell; one of 1 is an input without a wire.
         others = self.c if self.alternative else Const(-1, self.width)
-        carry = self.carry
-        total = Signal(-(-self.width // 2) * 2)
-        for low in range(0, self.width, 2):
-            high = min(low + 1, self.width - 1)
-            following = Signal(name=f"carry{low}")
-            m.submodules[f"cell{low}"] = Instance(
-                "CCU2C", p_INIT0=Const(table, 16), p_INIT1=Const(table, 16),
-                p_INJECT1_0="NO", p_INJECT1_1="NO", i_CIN=carry,
-                i_A0=self.a[low], i_B0=self.b[low], i_C0=self.choose, i_D0=others[low],
-                i_A1=self.a[high], i_B1=self.b[high], i_C1=self.choose, i_D1=others[high],
-                o_S0=total[low], o_S1=total[low + 1], o_COUT=following)
-            carry = following
-        m.d.comb += self.o.eq(total[:self.width])
+        operands = [(b, self.choose, c) for b, c in zip(self.b, others, strict=True)]
+        m.d.comb += self.o.eq(carry_chain(
+            m, self.a, operands,
+            lambda b, c, d: b ^ self.inverts if c else d & self.alternative, self.carry))
         return m
+
+
+def carry_chain(m: Module, a: Value, operands: list[tuple[Value, Value, Value]],
+                function: Callable[[int, int, int], int], carry: Value | None = None) -> Value:
+    """The sum of ``a``, of ``function`` of each bit's three ``operands`` and of ``carry``.
+
+    Both have the same bits; the cells are put into ``m``. Half of a ``CCU2C`` adds A to what its
+    table makes of B, C and D, which must be 0 for C = D = 0: its carry, where both operands are
+    equal, is the table's output for C = D = 0, which then is A. Yosys uses these inputs for A + B
+    and A - B only.
+    """
+    table = sum((bit & 1 ^ function(bit >> 1 & 1, bit >> 2 & 1, bit >> 3)) << bit
+                for bit in range(16))
+    width = len(a)
+    total = Signal(-(-width // 2) * 2)
+    carry = Const(0, 1) if carry is None else carry
+    for low in range(0, width, 2):
+        high = min(low + 1, width - 1)
+        following = Signal(name=f"carry{low}")
+        (b0, c0, d0), (b1, c1, d1) = operands[low], operands[high]
+        m.submodules[f"cell{low}"] = Instance(
+            "CCU2C", p_INIT0=Const(table, 16), p_INIT1=Const(table, 16),
+            p_INJECT1_0="NO", p_INJECT1_1="NO", i_CIN=carry,
+            i_A0=a[low], i_B0=b0, i_C0=c0, i_D0=d0,
+            i_A1=a[high], i_B1=b1, i_C1=c1, i_D1=d1,
+            o_S0=total[low], o_S1=total[low + 1], o_COUT=following)
+        carry = following
+    return total[:width]

@@ -22,9 +22,9 @@ from ref.model import (
 
 from .compiler import compile_program
 from .config import EngineConfig
+from .floorplan import product_blocks
 from .joins import added_bits, factored, sum_bits
 from .lowering import clips, largest_weight, stored_sum_bits
-from .multiplier import PIXELS
 from .packing import OPERAND_BITS
 from .program import Program
 from .silent import without_large_constants
@@ -159,10 +159,7 @@ def fitted_lanes(model: Model) -> EngineConfig:
 
 def multiplier_blocks(config: EngineConfig) -> int:
     """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
-    pixels = config.pixels - config.table_pixels
-    if config.weight_bits <= PIXELS.weight_bits:
-        pixels = -(-pixels // 2)
-    return (config.channels * pixels
+    return (config.channels * product_blocks(config)
             + config.requantizers * (1 if config.biased_bits <= OPERAND_BITS else 2))
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from .config import EngineConfig
-from .packing import OPERAND_BITS
+from .packing import OPERAND_BITS, PIXELS
 
 #: Multiplier blocks that lie side by side on ECP5.
 GROUP = 4
@@ -20,9 +20,10 @@ class Site(NamedTuple):
     groups: int
 
 
-def multiplied_pairs(config: EngineConfig) -> int:
-    """Blocks of a channel for the products of its pixels, two by two."""
-    return -(-(config.pixels - config.table_pixels) // 2)
+def product_blocks(config: EngineConfig) -> int:
+    """Blocks of a channel for the products of its pixels; two share one where weights are small."""
+    pixels = config.pixels - config.table_pixels
+    return -(-pixels // 2) if config.weight_bits <= PIXELS.weight_bits else pixels
 
 
 def site(config: EngineConfig, channel: int, number: int) -> Site | None:
@@ -31,9 +32,8 @@ def site(config: EngineConfig, channel: int, number: int) -> Site | None:
     A channel has blocks for its pixels, two by two, and one for its requantizer. They have a group
     for themselves where they fill it.
     """
-    pairs = multiplied_pairs(config)
-    if (config.weight_bits > 4 or config.requantizers != config.channels
+    if (config.weight_bits > PIXELS.weight_bits or config.requantizers != config.channels
             or config.channels < CHANNELS or config.biased_bits > OPERAND_BITS
-            or pairs + 1 != GROUP):
+            or product_blocks(config) + 1 != GROUP):
         return None
     return Site(channel, number, config.channels)

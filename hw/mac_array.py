@@ -9,7 +9,8 @@ from .accumulator import Accumulator
 from .config import EngineConfig
 from .copies import copied
 from .floorplan import site
-from .multiplier import PIXELS, MultiplierPair, PackedPair
+from .multiplier import MultiplierPair, PackedPair
+from .packing import PIXELS
 from .selector import Selector
 from .table_product import TableProduct
 from .words import TAGS, word_layout

@@ -20,10 +20,7 @@ from amaranth.lib.wiring import In, Out
 from .adder import ChoosingAdder
 from .floorplan import Site
 from .multiplier_blocks import gowin_block, nexus_block, nexus_sum_block
-from .packing import Packing
-
-#: Two pixels and their weight.
-PIXELS = Packing(products=2, activation_bits=8, weight_bits=4, step=10)
+from .packing import PIXELS
 
 
 class MultiplierPair(wiring.Component):

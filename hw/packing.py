@@ -82,6 +82,10 @@ class Packing:
         return [*parts, product]
 
 
+#: What the array packs: two pixels, which share a weight.
+PIXELS = Packing(products=2, activation_bits=8, weight_bits=4, step=10)
+
+
 def find_packing(activation_bits: int, weight_bits: int, *, packs_weights: bool = False,
                  operand_bits: int = OPERAND_BITS) -> Packing | None:
     """The packing of most products for these widths, or None where not even two are exact."""

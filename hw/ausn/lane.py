@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, s
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .adder import ChoosingAdder
+from ..adder import ChoosingAdder
 from .decoder import choice_layout
 from .multiples import multiple_of, multiples_layout
 from .plan import ACTIVATION_BITS, Plan

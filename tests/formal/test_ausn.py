@@ -8,7 +8,8 @@ Yosys. That accumulators go on adding is proved of them alone.
 import pytest
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
-from hw.ausn import adder, lane, selector, tile
+from hw import adder
+from hw.ausn import lane, selector, tile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from ref.ausn import AusnCode
 
@@ -79,7 +80,8 @@ def test_accumulators_add_and_start_anew(inverts, family):
 
 
 @pytest.mark.parametrize(("module", "right", "wrong"), [
-    (adder, "b if c else d", "d if c else b"),
+    (adder, "b ^ self.inverts if c else d & self.alternative",
+     "d & self.alternative if c else b ^ self.inverts"),
     (selector, "i_C=self.index[0]", "i_C=self.index[1]"),
     (lane, "self.choices[stage].terms[f\"term{number + 1}\"]",
      "self.choices[stage - 1].terms[f\"term{number + 1}\"]"),

@@ -9,10 +9,8 @@ import pytest
 from amaranth.hdl import Const, Signal, signed, unsigned
 
 from hw import multiplier, multiplier_blocks
-from hw.cxxrtl import yosys_share
-from hw.netlist import cell_models
-from hw.tools import find_tool
 
+from .cells import yosys_cells
 from .prove import Bench, Refuted, broken
 
 GOWIN = """
@@ -41,9 +39,7 @@ endmodule
 def cells(family):
     if family == "gowin":
         return "".join(GOWIN.format(n=size) for size in (9, 18))
-    library = (yosys_share(find_tool("yosys")) / "nexus/cells_sim.v").read_text()
-    used = ("MULT9X9", "MULT18X18", "MULTADDSUB9X9WIDE")
-    return cell_models("".join(f"\n  cell \\{name} \\block\n" for name in used), library)
+    return yosys_cells("nexus", ["cells_sim.v"], ["MULT9X9", "MULT18X18", "MULTADDSUB9X9WIDE"])
 
 
 def widened(bench, value, width):

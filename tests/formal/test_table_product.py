@@ -3,17 +3,13 @@
 import pytest
 
 from hw import table_product
-from hw.cxxrtl import yosys_share
-from hw.netlist import cell_models
-from hw.tools import find_tool
 
+from .cells import ecp5_cells
 from .prove import Bench, Refuted, broken
 
 
 def prove_product(module, weight_bits, latency):
-    library = "".join((yosys_share(find_tool("yosys")) / "lattice" / name).read_text()
-                      for name in ("common_sim.vh", "ccu2c_sim.vh"))
-    bench = Bench("ecp5", cell_models("\n  cell \\CCU2C \\cell\n", library))
+    bench = Bench("ecp5", ecp5_cells())
     dut = module.TableProduct(weight_bits, latency)
     bench.add(dut)
     x, w = bench.free(dut.x.shape(), "x"), bench.free(dut.w.shape(), "w")

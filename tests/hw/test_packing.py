@@ -5,8 +5,7 @@ from itertools import product as pairs
 import numpy as np
 import pytest
 
-from hw.multiplier import PIXELS
-from hw.packing import LARGEST_OVERLAP, OPERAND_BITS, Packing, find_packing
+from hw.packing import LARGEST_OVERLAP, OPERAND_BITS, PIXELS, Packing, find_packing
 
 WIDTHS = [(activation, weight) for activation in range(1, 9) for weight in range(2, 9)]
 
