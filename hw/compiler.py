@@ -267,9 +267,7 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs] = channel_constants(step, config)
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
-        chunks = mine.reshape(config.channels // config.requantizers, -1)
-        padding = -chunks.shape[1] % config.tape_bytes
-        yield from np.pad(chunks, ((0, 0), (0, padding))).reshape(-1, config.tape_bytes).tolist()
+        yield from constant_words(mine, config)
         weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)
@@ -279,6 +277,18 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
             block = weight[:, first:first + together]         # (C, i, kh, kw)
             for row in block.transpose(2, 3, 1, 0).reshape(-1, config.channels):
                 yield weight_word(row, config)
+
+
+def constant_words(constants: np.ndarray, config: EngineConfig) -> list[list[int]]:
+    """The tape words of C channels' ``constants``, uint8 [C, bytes]: R channels after the other.
+
+    Each word has an equal part for each of them (`ConstantBanks`).
+    """
+    bits = np.unpackbits(constants, axis=1, bitorder="little")
+    share = 8 * config.tape_bytes // config.requantizers
+    bits = np.pad(bits, ((0, 0), (0, -bits.shape[1] % share)))
+    words = bits.reshape(-1, config.requantizers, bits.shape[1] // share, share).swapaxes(1, 2)
+    return np.packbits(words.reshape(-1, 8 * config.tape_bytes), axis=1, bitorder="little").tolist()
 
 
 def channel_constants(step: Step, config: EngineConfig) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The constants of output channels: those in use, and the next group's as they arrive."""
 
-from amaranth.hdl import Cat, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -14,7 +14,8 @@ class ConstantBanks(wiring.Component):
     """Two sets of constants, for the group of channels being requantized and for the next one.
 
     A set arrives as ``config.constant_words`` tape words while results of the group before it are
-    still leaving. R channels' constants are read at a time, and begin a word.
+    still leaving. R channels' constants are read at a time, and begin a word, of which each channel
+    has an equal part (`shares`): so in a wide engine a wire of the tape leads to one channel.
 
     Members
     -------
@@ -28,6 +29,7 @@ class ConstantBanks(wiring.Component):
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.chunks = config.channels // config.requantizers
+        self.chunk_channels = config.requantizers
         super().__init__({
             "constant": In(word_layout(config.tape_bytes)),
             "valid":    In(1),
@@ -52,23 +54,7 @@ class ConstantBanks(wiring.Component):
             with m.If(part == parts - 1):
                 m.d.sync += [part.eq(0), chunk.eq(chunk + 1), whole.eq(chunk == self.chunks - 1)]
         if self.chunks == 1:
-            constant = Signal(8 * self.config.tape_bytes, reset_less=True)
-            m.d.sync += constant.eq(self.constant)
-            switches = [self.switch] * parts
-            if self.config.pipelined:
-                switches = copied(m, platform, self.switch, parts)
-            shown = []
-            for number, switch in enumerate(switches):
-                arrived = Signal(name=f"arrived{number}")
-                arriving = Signal.like(constant, name=f"arriving{number}")
-                used = Signal.like(constant, name=f"used{number}")
-                m.d.sync += arrived.eq(self.valid & (part == number))
-                with m.If(arrived):
-                    m.d.sync += arriving.eq(constant)
-                with m.If(switch):
-                    m.d.sync += used.eq(arriving)
-                shown.append(used)
-            m.d.comb += self.o.eq(Cat(shown))
+            m.d.comb += self.o.eq(self.in_registers(m, platform, parts))
             return m
 
         # One memory for each of the words that make up a chunk's constants, all read together.
@@ -88,5 +74,31 @@ class ConstantBanks(wiring.Component):
             m.d["sync" if self.config.pipelined else "comb"] += read.addr.eq(
                 Cat(self.chunk, used ^ self.switch))
             shown.append(read.data)
-        m.d.comb += self.o.eq(Cat(shown))
+        m.d.comb += self.o.eq(self.shares(shown))
         return m
+
+    def in_registers(self, m: Module, platform: object, parts: int) -> Value:
+        """Each channel's share of the words shifts in, and is taken over as a whole."""
+        size = 8 * self.config.tape_bytes // self.chunk_channels
+        constant = Signal(8 * self.config.tape_bytes, reset_less=True)
+        valid = Signal()
+        m.d.sync += [constant.eq(self.constant), valid.eq(self.valid)]
+        controls = [Cat(valid, self.switch)] * self.chunk_channels
+        if self.config.pipelined:
+            controls = copied(m, platform, Cat(self.valid, self.switch), self.chunk_channels)
+        shown = []
+        for channel, (shift, take_over) in enumerate(controls):
+            arriving = Signal(parts * size, name=f"arriving{channel}", reset_less=True)
+            used = Signal.like(arriving, name=f"used{channel}")
+            with m.If(shift):
+                m.d.sync += arriving.eq(Cat(arriving[size:], constant.word_select(channel, size)))
+            with m.If(take_over):
+                m.d.sync += used.eq(arriving)
+            shown.append(used[:8 * self.config.constant_bytes])
+        return Cat(shown)
+
+    def shares(self, words: list[Value]) -> Value:
+        """The constants of R channels, one after the other, from the words that hold them."""
+        size = len(words[0]) // self.chunk_channels
+        return Cat(Cat(word.word_select(channel, size) for word in words)
+                   [:8 * self.config.constant_bytes] for channel in range(self.chunk_channels))

@@ -175,14 +175,18 @@ class Multiplier(wiring.Component):
             m.d.sync += [a.eq(self.a), b.eq(self.b), product.eq(a * b)]
             m.d.comb += self.o.eq(product)
             return m
-        # The block's pins are single bits.
+        # The block's pins are single bits. An operand with a sign has its bits in the highest of
+        # them, above zeros, which take no wires as copies of the sign would.
         pins = {f"i_C{k}": Const(0) for k in range(18)}
+        below = 0                               # zeros below the product
         for name, value in (("A", self.a), ("B", self.b)):
             signed_value = value.shape().signed
-            sign = value[-1] if signed_value else Const(0)
-            pins |= {f"i_{name}{k}": value[k] if k < len(value) else sign for k in range(18)}
+            zeros = 18 - len(value) if signed_value else 0
+            below += zeros
+            pins |= {f"i_{name}{k}": value[k - zeros] if 0 <= k - zeros < len(value) else Const(0)
+                     for k in range(18)}
             pins |= {f"i_SIGNED{name}": Const(signed_value), f"i_SOURCE{name}": Const(0)}
-        pins |= {f"o_P{k}": self.o[k] for k in range(len(self.o))}
+        pins |= {f"o_P{k + below}": self.o[k] for k in range(len(self.o))}
         registers = {f"p_REG_{name}_{pin}": f"{pin}0" for name in ("INPUTA", "INPUTB", "OUTPUT")
                      for pin in ("CLK", "CE", "RST")}
         place = self.site and platform.multiplier_site(*self.site)

@@ -6,7 +6,13 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from hw.compiler import ROW_LIMIT, compile_program, group_words, layer_shape
+from hw.compiler import (
+    ROW_LIMIT,
+    compile_program,
+    constant_words,
+    group_words,
+    layer_shape,
+)
 from hw.config import EngineConfig
 from hw.lowering import lower
 from hw.program import Placement
@@ -207,3 +213,16 @@ def test_weights_of_four_bits_share_bytes():
     program = compile_program(model, narrow)
     assert program.tape.shape == (len(program.tape), 4) and not program.tape[:, 2:].any()
     assert program.tape_size == 2 * len(program.tape)
+
+
+def test_words_of_constants_have_an_equal_part_for_each_channel_read_together():
+    config = replace(CONFIG, channels=4, requantizers=4, weight_bits=4, leaky=False, clips=False)
+    constants = np.arange(1, 21, dtype=np.uint8).reshape(4, 5) * 11
+    words = constant_words(constants, config)
+    assert len(words) == config.constant_words == 10
+    for number, word in enumerate(words):            # nibble `number` of each channel
+        nibbles = [channel[number // 2] >> 4 * (number % 2) & 15 for channel in constants]
+        assert word == [nibbles[0] | nibbles[1] << 4, nibbles[2] | nibbles[3] << 4]
+    alone = replace(config, requantizers=1, weight_bits=8)
+    assert constant_words(constants, alone) == [
+        row for channel in constants.tolist() for row in (channel[:4], [channel[4], 0, 0, 0])]

@@ -3,8 +3,10 @@
 import random
 from collections import deque
 
+import numpy as np
 import pytest
 
+from hw.compiler import constant_words
 from hw.config import EngineConfig
 from hw.constant_banks import ConstantBanks
 
@@ -24,7 +26,9 @@ def test_sets_follow_each_other(channels, requantizers, weight_bits, leaky, pipe
     rng = random.Random(channels)
     size, chunk_bytes = config.tape_bytes, config.constant_bytes * requantizers
     chunks = [[rng.randbytes(chunk_bytes) for _ in range(dut.chunks)] for _ in range(12)]
-    sets = [b"".join(chunk + bytes(-chunk_bytes % size) for chunk in one) for one in chunks]
+    sets = [b"".join(bytes(word) for word in constant_words(
+        np.frombuffer(b"".join(one), np.uint8).reshape(channels, -1), config)) for one in chunks]
+    assert {len(one) for one in sets} == {config.constant_words * size}
     arrived, used = [], []                       # sets given whole, sets switched to
 
     async def feed(ctx):

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from hw.compiler import constant_words
 from hw.config import EngineConfig
 from hw.mac_array import array_latency
 from hw.requantizer import constants_layout
@@ -79,7 +80,7 @@ class LayerCase:
 
     def constants(self, group, config):
         """A group's constants as tape words."""
-        channels, size = config.channels, config.tape_bytes
+        channels = config.channels
         layout = constants_layout(clips=True, leaky=True)
         text = b"".join(
             layout.const({"bias": int(self.bias[k]), "multiplier": int(self.multiplier[k]),
@@ -87,7 +88,7 @@ class LayerCase:
                           "hi": int(self.hi[k]) + 128 * self.signed}
                          ).as_bits().to_bytes(8, "little")
             for k in range(group * channels, (group + 1) * channels))
-        return [list(text[k:k + size]) for k in range(0, len(text), size)]
+        return constant_words(np.frombuffer(text, np.uint8).reshape(channels, 8), config)
 
 
 @pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits, pipelined", [
