@@ -8,7 +8,6 @@ from amaranth.utils import exact_log2
 from .accumulator import Accumulator
 from .config import EngineConfig
 from .copies import copied
-from .floorplan import site
 from .multiplier import MultiplierPair, PackedPair
 from .packing import PIXELS
 from .selector import Selector
@@ -226,7 +225,7 @@ class MacArray(wiring.Component):
         if multiplier(config) is PackedPair:
             for c in range(config.channels):
                 for first in range(0, blocks, 2):
-                    packed = PackedPair(site(config, c, first // 2))
+                    packed = PackedPair()
                     m.submodules[f"multiplier{first}_{c}"] = packed
                     m.d.comb += packed.w.eq(weights[c])
                     for side, p in enumerate(range(first, min(first + 2, blocks))):

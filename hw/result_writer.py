@@ -10,7 +10,6 @@ from .config import EngineConfig
 from .constant_banks import ConstantBanks
 from .copies import copied
 from .descriptor import ADDRESS_BITS, DescriptorLayout
-from .floorplan import product_blocks, site
 from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
 from .words import TAGS, word_layout
@@ -114,8 +113,7 @@ class ResultWriter(wiring.Component):
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
-                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined,
-                site=site(config, lane, product_blocks(config)))
+                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
             m.d.comb += [
                 unit.constants.eq(banks.o.word_select(lane, 8 * config.constant_bytes)),
                 Cat(unit.shift, unit.signed_output).eq(settings[lane]),
