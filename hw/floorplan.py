@@ -13,9 +13,9 @@ import numpy as np
 from boards.block_ram import parts
 from boards.sites import Sites
 
+from . import memory, window_memory
 from .config import EngineConfig
 from .packing import OPERAND_BITS, PIXELS
-from .window_memory import PART_BITS
 
 #: Output channels from which on it helps.
 CHANNELS = 32
@@ -72,14 +72,16 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
 def block_rams(config: EngineConfig) -> Iterator[Block]:
     """The block RAMs of windows, activations and weights that lie near to channels."""
     for p in range(config.pixels):
-        for low in range(0, 8 * config.channels, PART_BITS):
-            yield Block(f"windows.lane{p}_{low}.", range(low // 8, (low + PART_BITS) // 8), WINDOWS)
+        for low in range(0, 8 * config.channels, window_memory.PART_BITS):
+            channels = range(low // 8, (low + window_memory.PART_BITS) // 8)
+            yield Block(f"windows.lane{p}_{low}.", channels, WINDOWS)
     for name, bits, depth, weight in (
             ("activations", 8, config.activation_depth, ACTIVATIONS),
             ("tape", config.weight_bits, config.tape_depth, TAPE)):
-        for first, part in parts(config.channels * bits, depth):
-            channels = range(part.start // bits, -(-part.stop // bits))
-            yield Block(f"{name}.ram.column{first}_{part.start}.", channels, weight)
+        for low in range(0, config.channels * bits, memory.PART_BITS):
+            for first, part in parts(min(memory.PART_BITS, config.channels * bits - low), depth):
+                channels = range((low + part.start) // bits, -(-(low + part.stop) // bits))
+                yield Block(f"{name}.ram{low}.column{first}_{part.start}.", channels, weight)
 
 
 def assigned(cost: np.ndarray) -> list[int]:

@@ -7,7 +7,7 @@ from amaranth.utils import exact_log2
 
 from .accumulator import Accumulator
 from .config import EngineConfig
-from .copies import copied
+from .copies import copied, spread
 from .multiplier import MultiplierPair, PackedPair
 from .packing import PIXELS
 from .selector import Selector
@@ -58,7 +58,8 @@ class MacArray(wiring.Component):
     done : Out(1), a tile is finished
     tags : Out(TAGS), of that tile in this cycle
     sums : Out(P x C x signed(accumulator_bits)), of that tile: in this cycle only or, where the
-        engine is pipelined, from the next cycle through that of the next ``done``
+        engine is pipelined, from the second cycle after it through the first after the next
+        ``done``, so that whatever chooses one of them can travel first
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -118,15 +119,19 @@ class MacArray(wiring.Component):
                          left.eq(last_channel), final.eq(last_channel == 0)]
 
         # What the product in each pipeline stage means; in the last one, lanes have copies of it.
-        control, finish_tags = Cat(~tags.first, issue, self.finishing), tags
+        controls, finish_tags = [Cat(~tags.first, issue, self.finishing)], tags
         for stage in range(product_latency(config)):
-            before = control
-            next_control = Signal(3, name=f"control{stage}")
+            control = Signal(3, name=f"control{stage}")
             next_tags = Signal(TAGS, name=f"tags{stage}", reset_less=True)
-            m.d.sync += [next_control.eq(control), next_tags.eq(finish_tags)]
-            control, finish_tags = next_control, next_tags
-        copies = copied(m, platform, before, config.channels)
-        m.d.sync += [self.done.eq(control[2]), self.tags.eq(finish_tags)]
+            m.d.sync += [control.eq(controls[-1]), next_tags.eq(finish_tags)]
+            controls.append(control)
+            finish_tags = next_tags
+        if config.pipelined:
+            copies = spread(m, platform, controls[-3], config.channels)
+        else:
+            copies = copied(m, platform, controls[-2], config.channels)
+        m.d["comb" if config.pipelined else "sync"] += [self.done.eq(controls[-1][2]),
+                                                        self.tags.eq(finish_tags)]
 
         products = self.products(m, self.operands(m, platform, issue, channel, tags.strip))
         for c, (keep, accumulate, finish) in enumerate(copies):
@@ -163,9 +168,8 @@ class MacArray(wiring.Component):
         size = config.channels // config.strips
         if config.pipelined:
             words = self.staged(m, self.words)
-            indices = copied(m, platform, self.staged(m, Cat(channel, strip)),
-                             config.pixels * config.strips)
-            settings = copied(m, platform, Cat(self.depthwise, self.in_strips), config.channels)
+            indices = spread(m, platform, Cat(channel, strip), config.pixels * config.strips)
+            settings = spread(m, platform, Cat(self.depthwise, self.in_strips), config.channels)
         else:
             words = self.shifted(m, issue)
             indices = [Cat(Const(0, len(channel)), self.staged(m, strip))] * (

@@ -143,8 +143,8 @@ class Multiplier(wiring.Component):
     """``o = a * b``, one product per cycle, :attr:`latency` cycles later.
 
     It is one block with its own registers, so that nothing but wires is between them and the
-    registers before and behind it: a ``MULT18X18D`` on ECP5, a ``MULT18X18`` or ``MULT9X9`` on Nexus and Gowin. Yosys would use neither them nor, where
-    the operands' signs differ, all bits.
+    registers before and behind it: a ``MULT18X18D`` on ECP5, a ``MULT18X18`` or ``MULT9X9`` on
+    Nexus and Gowin. Yosys would use neither them nor, where the operands' signs differ, all bits.
 
     Members
     -------

@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from .adder import ChoosingAdder
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
-from .copies import copied
+from .copies import spread
 from .descriptor import ADDRESS_BITS, DescriptorLayout
 from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
@@ -108,7 +108,7 @@ class ResultWriter(wiring.Component):
         chosen = self.chosen_sums(m, platform, busy, Cat(next_chunk, next_pixel))
         settings = [Cat(layer.shift, layer.signed_output)] * lanes
         if config.pipelined:
-            settings = copied(m, platform, settings[0], lanes)
+            settings = spread(m, platform, settings[0], lanes)
         results = []
         for lane in range(lanes):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
@@ -126,7 +126,7 @@ class ResultWriter(wiring.Component):
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
                       tags.group_last, tags.layer_last)
-        for stage in range(requantizer_latency(pipelined=config.pipelined)):
+        for stage in range(config.pipelined + requantizer_latency(pipelined=config.pipelined)):
             later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
@@ -168,8 +168,9 @@ class ResultWriter(wiring.Component):
         """What each requantizer is given: two sums, and whether it is to take the second one.
 
         Sums leave in the order of their numbers; ``number`` is that of the next cycle's. Where the
-        engine is pipelined they are multiplexed: one of those whose number's highest bit is 0, one
-        of the others. Otherwise they shift, and it is the lowest one.
+        engine is pipelined it is that of the one after it, and they are multiplexed: one of those
+        whose number's highest bit is 0, one of the others. Otherwise they shift, and it is the
+        lowest one.
         """
         config = self.config
         lanes = config.requantizers
@@ -181,7 +182,7 @@ class ResultWriter(wiring.Component):
                 m.d.sync += sums.eq(sums.as_value() >> (lanes * config.accumulator_bits))
             return [(sums[0][lane], Const(0), Const(0)) for lane in range(lanes)]
         chosen = []
-        for lane, index in enumerate(copied(m, platform, number, lanes)):
+        for lane, index in enumerate(spread(m, platform, number, lanes)):
             own = [self.sums[p][c] for p in range(config.pixels)
                    for c in range(lane, config.channels, lanes)]
             half = 1 << ceil_log2(max(len(own), 2)) - 1
