@@ -115,5 +115,5 @@ def placement_script(plan: dict[str, str]) -> str:
     lines = []
     for name, site in plan.items():
         cells = f"top/c:{name}* top/t:DP16KD top/t:MULT18X18D %u %i"
-        lines += [f"select -assert-count 1 {cells}", f'setattr -set BEL "\\"{site}\\"" {cells}']
+        lines += [f"select -assert-count 1 {cells}", f'setattr -set BEL "{site}" {cells}']
     return "\n".join(lines)
