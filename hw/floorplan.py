@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boards.block_ram import parts
-from boards.sites import Sites
+from boards.sites import Site, Sites
 
 from . import memory, window_memory
 from .config import EngineConfig
@@ -27,7 +27,7 @@ ENGINE = "core.accelerator"
 
 
 class Block(NamedTuple):
-    """A block RAM: what its cell's name begins with, the channels it is for, its wires' weight."""
+    """What a cell's name begins with in the engine, its channels, how much its wires count."""
 
     name: str
     channels: range
@@ -43,30 +43,36 @@ def product_blocks(config: EngineConfig) -> int:
 def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
     """The site of each cell, by the name that its name begins with; empty where it is no help.
 
-    Multipliers fill the sites of as many groups as they need, in the middle of the device, channel
-    by channel: those for the products, then the requantizer's. Block RAMs lie as near to the
-    multipliers of their channels as there is room.
+    Multipliers of products fill sites in the middle of the device, channel by channel, and leave
+    some for the requantizers. These and block RAMs lie as near to their channels as there is room.
     """
-    if (sites is None or config.channels < CHANNELS or config.weight_bits > PIXELS.weight_bits
-            or config.requantizers != config.channels or config.biased_bits > OPERAND_BITS):
+    channels, lanes = config.channels, config.requantizers
+    if (sites is None or channels < CHANNELS or config.weight_bits > PIXELS.weight_bits
+            or config.biased_bits > OPERAND_BITS):
         return {}
-    plan, homes = {}, []
     places = sites.multipliers()
-    each = product_blocks(config) + 1
-    first = (len(places) - each * config.channels) // 8 * 4
-    for c in range(config.channels):
-        names = [f"array.multiplier{2 * k}_{c}.multiplier." for k in range(each - 1)]
-        own = places[first + each * c:first + each * (c + 1)]
-        plan |= {f"{ENGINE}.{name}": site.name for name, site in
-                 zip([*names, f"writer.requantizer{c}.scaling."], own, strict=True)}
+    each = product_blocks(config)
+    first = max((len(places) - each * channels - lanes) // 8 * 4, 0)
+    plan, homes = {}, []
+    for c in range(channels):
+        own = places[first + each * c + lanes * c // channels:][:each]
+        plan |= {f"array.multiplier{2 * k}_{c}.multiplier.": site.name
+                 for k, site in enumerate(own)}
         homes.append(np.mean([(site.x, site.y) for site in own], axis=0))
-    blocks = list(block_rams(config))
-    rams = sites.block_rams()
+    left = [site for site in places if site.name not in plan.values()]
+    plan |= placed([Block(f"writer.requantizer{lane}.scaling.", range(lane, channels, lanes), 1)
+                    for lane in range(lanes)], left, homes)
+    plan |= placed(list(block_rams(config)), sites.block_rams(), homes)
+    return {f"{ENGINE}.{name}": site for name, site in plan.items()}
+
+
+def placed(blocks: list[Block], sites: list[Site], homes: list[np.ndarray]) -> dict[str, str]:
+    """A site for each block, near to where its channels are at home."""
     distance = np.array([[block.weight * np.mean([
-        abs(ram.x - homes[c][0]) + abs(ram.y - homes[c][1]) for c in block.channels])
-        for ram in rams] for block in blocks])
-    return plan | {f"{ENGINE}.{block.name}": rams[place].name
-                   for block, place in zip(blocks, assigned(distance), strict=True)}
+        abs(site.x - homes[c][0]) + abs(site.y - homes[c][1]) for c in block.channels])
+        for site in sites] for block in blocks])
+    return {block.name: sites[place].name
+            for block, place in zip(blocks, assigned(distance), strict=True)}
 
 
 def block_rams(config: EngineConfig) -> Iterator[Block]:
