@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from boards.block_ram import parts
+from boards.block_ram import SHAPES, parts
 from boards.sites import Site, Sites
 
 from . import memory, window_memory
@@ -19,9 +19,12 @@ from .packing import OPERAND_BITS, PIXELS
 
 #: Output channels from which on it helps.
 CHANNELS = 32
-#: How much the distance of a block to its channels' multipliers counts: a window memory has 32 bits
-#: of words in and out, a part of the activation memory some of them, one of the tape's fewer still.
-WINDOWS, ACTIVATIONS, TAPE = 64, 12, 3
+#: How much the distance of a block to its channels' multipliers counts, by the wires between them:
+#: a window memory has 32 bits of words in and out, so has the tape's queue, a part of the
+#: activation memory has some of them, one of the tape's fewer still.
+WINDOWS, QUEUE, ACTIVATIONS, TAPE = 64, 64, 12, 4
+#: Bits of the widest block RAM, into which Yosys cuts the queue.
+BLOCK_BITS = SHAPES[0][0]
 #: The engine in the top module, as it is named there after synthesis.
 ENGINE = "core.accelerator"
 
@@ -76,11 +79,15 @@ def placed(blocks: list[Block], sites: list[Site], homes: list[np.ndarray]) -> d
 
 
 def block_rams(config: EngineConfig) -> Iterator[Block]:
-    """The block RAMs of windows, activations and weights that lie near to channels."""
+    """The block RAMs of windows, activations and weights."""
     for p in range(config.pixels):
         for low in range(0, 8 * config.channels, window_memory.PART_BITS):
             channels = range(low // 8, (low + window_memory.PART_BITS) // 8)
             yield Block(f"windows.lane{p}_{low}.", channels, WINDOWS)
+    for number, low in enumerate(range(0, config.channels * config.weight_bits, BLOCK_BITS)):
+        last = min(low + BLOCK_BITS, config.channels * config.weight_bits) - 1
+        channels = range(low // config.weight_bits, last // config.weight_bits + 1)
+        yield Block(f"tape_words.queue.0.{number}", channels, QUEUE)
     for name, bits, depth, weight in (
             ("activations", 8, config.activation_depth, ACTIVATIONS),
             ("tape", config.weight_bits, config.tape_depth, TAPE)):

@@ -42,7 +42,7 @@ def test_block_rams_lie_near_their_channels():
         homes = [places[plan[f"core.accelerator.array.multiplier0_{c}.multiplier."]]
                  for c in block.channels]
         distance = np.mean([abs(here.x - home.x) + abs(here.y - home.y) for home in homes])
-        assert distance < {64: 35, 12: 55, 3: 100}[block.weight]
+        assert distance < {64: 35, 12: 55, 4: 100}[block.weight]
 
 
 @pytest.mark.parametrize("changes", [
@@ -66,7 +66,8 @@ def test_cells_are_where_the_names_say():
     for name in floorplan(WIDE, SITES):
         module = "\\top"
         for part in name.rstrip(".").split("."):
-            module = modules[module][f"\\{part}"]
+            if module != "memory":              # which is cut into parts that have numbers
+                module = modules[module][f"\\{part}"]
         inside = list(modules[module].values()) if module in modules else [module]
         assert inside.count("memory") == 1 or inside.count("\\MULT18X18D") == 1, name
 
