@@ -63,7 +63,7 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
                  for k, site in enumerate(own)}
         homes.append(np.mean([(site.x, site.y) for site in own], axis=0))
     left = [site for site in places if site.name not in plan.values()]
-    plan |= placed([Block(f"writer.requantizer{lane}.scaling.", range(lane, channels, lanes), 1)
+    plan |= placed([Block(f"writer.requantizer{lane}.scaling.", config.requantized(lane), 1)
                     for lane in range(lanes)], left, homes)
     plan |= placed(list(block_rams(config)), sites.block_rams(), homes)
     return {f"{ENGINE}.{name}": site for name, site in plan.items()}

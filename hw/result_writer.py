@@ -132,11 +132,14 @@ class ResultWriter(wiring.Component):
             control = later
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
-        # Gather R bytes a cycle; the oldest end up lowest.
-        gathered = Signal(8 * config.channels, reset_less=True)
-        with m.If(valid if chunks > 1 else 1):
-            m.d.sync += gathered.eq(Cat(gathered, *results)[8 * lanes:])
-        m.d.comb += self.data.eq(gathered)
+        # Gather R bytes a cycle; of each requantizer's the oldest end up lowest.
+        gathered = [Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
+                    for lane in range(lanes)]
+        for lane, (own, result) in enumerate(zip(gathered, results, strict=True)):
+            with m.If(valid if chunks > 1 else 1):
+                m.d.sync += own.eq(Cat(own, result)[8:])
+            for place, c in enumerate(config.requantized(lane)):
+                m.d.comb += self.data[c].eq(own.word_select(place, 8))
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
                                                                   & layer_last)]
 
@@ -183,8 +186,7 @@ class ResultWriter(wiring.Component):
             return [(sums[0][lane], Const(0), Const(0)) for lane in range(lanes)]
         chosen = []
         for lane, index in enumerate(spread(m, platform, number, lanes)):
-            own = [self.sums[p][c] for p in range(config.pixels)
-                   for c in range(lane, config.channels, lanes)]
+            own = [self.sums[p][c] for p in range(config.pixels) for c in config.requantized(lane)]
             half = 1 << ceil_log2(max(len(own), 2)) - 1
             sides = []
             for side, part in enumerate((own[:half], own[half:] or own[:1])):

@@ -89,7 +89,10 @@ class LayerCase:
                           "hi": int(self.hi[k]) + 128 * self.signed}
                          ).as_bits().to_bytes(8, "little")
             for k in range(group * channels, (group + 1) * channels))
-        return constant_words(np.frombuffer(text, np.uint8).reshape(channels, 8), config)
+        together = [config.requantized(lane)[chunk]
+                    for chunk in range(channels // config.requantizers)
+                    for lane in range(config.requantizers)]
+        return constant_words(np.frombuffer(text, np.uint8).reshape(channels, 8)[together], config)
 
 
 @pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits, pipelined", [
