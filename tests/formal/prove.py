@@ -141,6 +141,7 @@ class Bench:
         self.cells = cells
         self.ports: list[Signal] = []
         self.checks: list[ValueLike] = []
+        self.lemmas: list[ValueLike] = []
         self.memories: list[Ram] = []
         self.platform = FormalPlatform(self, family)
 
@@ -175,6 +176,11 @@ class Bench:
         """``condition`` has to hold in every cycle."""
         self.checks.append(condition)
 
+    def lemma(self, condition: ValueLike) -> None:
+        """``condition`` has to hold too: it says of registers inside what makes checks inductive.
+        """
+        self.lemmas.append(condition)
+
     def before(self, value: ValueLike, cycles: int = 1) -> Signal:
         """``value`` as it was ``cycles`` cycles ago; 0 before that, and since a reset."""
         for _ in range(cycles):
@@ -183,10 +189,14 @@ class Bench:
             value = later
         return value
 
-    def prove(self) -> None:
-        """Every check holds in every cycle from reset on; else raise `Refuted` with a trace."""
+    def prove(self, *, lemmas: bool = True) -> None:
+        """Every check holds in every cycle from reset on; else raise `Refuted` with a trace.
+
+        Without ``lemmas`` a mistake is refuted by what the checks say of it alone.
+        """
         # One output: then all checks may be assumed of the cycle before to prove each.
-        self.m.d.comb += Assert(Cat(Value.cast(check).bool() for check in self.checks).all())
+        checks = self.checks + self.lemmas if lemmas else self.checks
+        self.m.d.comb += Assert(Cat(Value.cast(check).bool() for check in checks).all())
         sources = self._sources()
         induction = run(PREPARE.format(forget="") + INDUCTION, sources)["induction.txt"]
         if "SUCCESS" not in induction:
