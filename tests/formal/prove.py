@@ -105,7 +105,8 @@ class Ram:
 class FormalPlatform:
     """Makes memories whose collision is undefined return anything at all after one.
 
-    ``family`` selects a device's primitives where a component asks for them.
+    Where the bench `watches` an address, memories keep the word there, and reading any other one
+    returns anything. ``family`` selects a device's primitives where a component asks for them.
     """
 
     def __init__(self, bench: "Bench", family: str | None = None) -> None:
@@ -116,10 +117,12 @@ class FormalPlatform:
         """Amaranth's hook: how ``ram`` is built."""
         if ram.attrs.get("collision") != "undefined":
             return ram.elaborate(None)
+        if self.bench.watched is not None:
+            return self.watched_memory(ram)
         m = Module()
         (write,), (read,) = ram.write_ports, ram.read_ports
-        rows = Array(Signal(ram.shape, name=f"row{k}", reset_less=True) for k in range(ram.depth))
         data = Value.cast(read.data)
+        rows = Array(Signal(ram.shape, name=f"row{k}", reset_less=True) for k in range(ram.depth))
         anything = self.bench.free(len(data), "after_collision")
         self.bench.memories.append(Ram(rows, write, read))
         with m.If(write.en):
@@ -127,6 +130,21 @@ class FormalPlatform:
         with m.If(read.en):
             collision = write.en & (write.addr == read.addr)
             m.d.sync += data.eq(Mux(collision, anything, Value.cast(rows[read.addr])))
+        return m
+
+    def watched_memory(self, ram: memory.Memory) -> Elaboratable:
+        """Only the word at the watched address."""
+        m = Module()
+        (write,), (read,) = ram.write_ports, ram.read_ports
+        row = Signal(ram.shape, name="row", reset_less=True)
+        data = Value.cast(read.data)
+        anything = self.bench.free(len(data), "elsewhere")
+        self.bench.memories.append(Ram(Array([row]), write, read))
+        written, wanted = (port.en & (port.addr == self.bench.watched) for port in (write, read))
+        with m.If(written):
+            m.d.sync += row.eq(write.data)
+        with m.If(read.en):
+            m.d.sync += data.eq(Mux(wanted & ~written, Value.cast(row), anything))
         return m
 
 
@@ -143,6 +161,8 @@ class Bench:
         self.checks: list[ValueLike] = []
         self.lemmas: list[ValueLike] = []
         self.memories: list[Ram] = []
+        self.watched: Signal | None = None
+        self.started = Signal()     # whether constants have their values: not in the first cycle
         self.platform = FormalPlatform(self, family)
 
     def add(self, dut: Elaboratable) -> dict[str, Signal]:
@@ -162,11 +182,18 @@ class Bench:
 
     def constant(self, shape: ShapeLike, name: str) -> Signal:
         """Any value, the same in all cycles between two resets."""
-        first, held = Signal(init=1), Signal(shape, name=f"{name}_held")
-        value = Signal(shape, name=name)
-        self.m.d.comb += value.eq(Mux(first, self.free(shape, name), held))
-        self.m.d.sync += [first.eq(0), held.eq(value)]
+        held, value = Signal(shape, name=f"{name}_held"), Signal(shape, name=name)
+        self.m.d.comb += value.eq(Mux(self.started, held, self.free(shape, name)))
+        self.m.d.sync += [self.started.eq(1), held.eq(value)]
         return value
+
+    def watch(self, bits: int) -> Signal:
+        """An address, any one and always the same: of memories put in from now on it is all kept.
+
+        What is proved of words read from there is then proved of all words, whatever the depth.
+        """
+        self.watched = self.constant(bits, "watched")
+        return self.watched
 
     def assume(self, condition: ValueLike) -> None:
         """Only runs on which ``condition`` holds in every cycle are looked at."""
@@ -225,9 +252,17 @@ class Bench:
 
 
 def registers(fragment: Fragment) -> dict[str, Signal]:
-    """The registers of ``fragment`` and of those inside it, whose names come in front."""
-    own = {signal.name: signal for statement in fragment.statements.get("sync", ())
-           for signal in statement._lhs_signals()}
+    """The registers of ``fragment`` and of those inside it, whose names come in front.
+
+    Of several with one name (or none: ``$signal``), in the order of their assignment, the second
+    has #1 behind it, the third #2.
+    """
+    own: dict[str, Signal] = {}
+    assigned = {id(signal): signal for statement in fragment.statements.get("sync", ())
+                for signal in statement._lhs_signals()}
+    for signal in assigned.values():
+        number = sum(other.name == signal.name for other in own.values())
+        own[f"{signal.name}#{number}" if number else signal.name] = signal
     return own | {f"{name}.{inner}": signal for part, name, _ in fragment.subfragments
                   for inner, signal in registers(part).items()}
 
