@@ -142,9 +142,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     with m.If(taken):
         m.d.sync += [running.eq(~walk.is_last(turns)),
                      *(turn.eq(following[name]) for name, turn in turns.items())]
-    bench.check(~o.valid | running)
     bench.check(~o.valid | (Value.cast(o.payload) == walk.tags(turns)))
-    bench.check(~bench.before(o.valid & ~o.ready) | o.valid)
 
     # Rows are requested word by word, whenever there is a place; one is free two cycles after the
     # window that was the last to need it has been taken.
@@ -183,7 +181,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
         before = before + end
         stages.append((valid, end, stage_column, stage_moves, (kept - before)[:8]))
     offered = (kept - given_up - sum(end for _, end, *_ in stages[:latency]))[:8]
-    bench.check(~o.valid | (walk.row(turns) < offered))      # its last word has arrived
+    bench.check(o.valid == (running & (walk.row(turns) < offered)))     # all its words are there
 
     # The chosen word.
     choose, picked = bench.free(1, "choose"), Signal()
@@ -237,6 +235,9 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     bench.lemma(kept >= given_up)
     bench.lemma(registers["requested"] == kept)
     bench.lemma(registers["given_up"] == given_up)
+    if config.strips > 1:
+        for byte in range(config.channels):
+            bench.lemma(~stages[latency - 1][0] | (registers[f"copy{byte}"] == stages[latency - 1][3]))
     waiting = registers["windows.waiting"]
     window, spare = (data.View(WINDOW, registers[f"windows.{name}"])
                      for name in ("o__payload", "spare"))
@@ -265,6 +266,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     bench.lemma(~coming | same(coming_turns, behind))
     bench.lemma(same(front_turns, chosen(coming, walk.following(coming_turns), behind)))
     bench.lemma(running == (o.valid | coming | front))
+    bench.lemma(~front | coming | (~o.valid & (kept == 0)))     # it has just begun
     bench.lemma(~o.valid | ((waiting | coming | front) == ~walk.is_last(turns)))
     bench.lemma(~waiting | ((coming | front) == ~walk.is_last(spare_turns)))
     bench.lemma(~coming | (front == ~walk.is_last(coming_turns)))
@@ -338,8 +340,13 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
 
 
 def arrived(word: data.View, layer: data.View, moves: Value, config: EngineConfig) -> Value:
-    """The word as it is kept: of strips, with what its neighbours' hold."""
-    return word
+    """The word as it is kept: each strip may get what is of the one before or after it."""
+    if config.strips == 1:
+        return word
+    size = 8 * config.channels // config.strips
+    pad = layer.strip_pad.replicate(size // 8)
+    bits = Value.cast(word)
+    return Mux(moves[0], Cat(pad, bits[:-size]), Mux(moves[1], Cat(bits[size:], pad), bits))
 
 
 def config_of(pixels: int, channels: int, strips: int, pipelined: bool) -> EngineConfig:
