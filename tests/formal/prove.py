@@ -53,7 +53,7 @@ memory_map
 opt -full
 """
 INDUCTION = """
-tee -q -o induction.txt sat -tempinduct -prove-asserts -set-assumes -maxsteps 1 top
+tee -q -a induction.txt sat -tempinduct -prove-asserts -set-assumes -maxsteps 1 {part} top
 """
 #: On to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys to read back; it
 #: gets that of a module of one gate, since only the verdict matters.
@@ -216,17 +216,29 @@ class Bench:
             value = later
         return value
 
-    def prove(self, *, lemmas: bool = True) -> None:
+    def prove(self, *, lemmas: bool = True, parts: int = 1) -> None:
         """Every check holds in every cycle from reset on; else raise `Refuted` with a trace.
 
-        Without ``lemmas`` a mistake is refuted by what the checks say of it alone.
+        Without ``lemmas`` a mistake is refuted by what the checks say of it alone. In ``parts``,
+        each a question for the solver, many checks are proved much sooner than at once.
         """
+        checks = [Value.cast(check).bool()
+                  for check in self.checks + (self.lemmas if lemmas else [])]
         # One output: then all checks may be assumed of the cycle before to prove each.
-        checks = self.checks + self.lemmas if lemmas else self.checks
-        self.m.d.comb += Assert(Cat(Value.cast(check).bool() for check in checks).all())
+        part, held = Const(0), Signal(init=1)
+        if parts > 1:
+            part = self.free(range(parts), "part")
+            self.m.d.sync += held.eq(Cat(checks).all())
+            self.m.d.comb += Assume(held)
+        size = -(-len(checks) // parts)
+        self.m.d.comb += Assert(Cat(
+            (part != number) | Cat(checks[number * size:(number + 1) * size]).all()
+            for number in range(parts)).all())
         sources = self._sources()
-        induction = run(PREPARE.format(forget="") + INDUCTION, sources)["induction.txt"]
-        if "SUCCESS" not in induction:
+        questions = "".join(INDUCTION.format(part=f"-set {part.name} {number}" if parts > 1 else "")
+                            for number in range(parts))
+        induction = run(PREPARE.format(forget="") + questions, sources)["induction.txt"]
+        if induction.count("SUCCESS") < parts:
             decide(sources, "", f"bmc3 -F {SHALLOW}", "pdr")
         elif "for assert: 1'1 when" in induction:
             raise RuntimeError(NOTHING_LEFT)

@@ -23,7 +23,6 @@ from hw import window_memory
 from hw.config import EngineConfig
 from hw.memory import memory_latency
 from hw.window_memory import PLACES_BITS, ROWS_BITS, WINDOW, read_latency
-from hw.words import TAGS
 
 from .prove import Bench, Refuted, broken
 
@@ -37,6 +36,8 @@ LOOPS = (
     ("output_group", "output_group_last"),
 )
 Turns = dict[str, Value]
+#: Questions into which the proof is cut.
+PARTS = 12
 
 
 @dataclass
@@ -146,8 +147,8 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
 
     # Rows are requested word by word, whenever there is a place; one is free two cycles after the
     # window that was the last to need it has been taken.
-    kept     = Signal(8)        # rows requested whole whose places are not free
-    given_up = Signal(8)        # of them those that will be in the next cycle
+    kept     = Signal(6)        # rows requested whole whose places are not free
+    given_up = Signal(6)        # of them those that will be in the next cycle
     column   = Signal(8)        # of the word that is requested now or next
     row_end  = Signal()
     m.d.comb += [
@@ -179,14 +180,14 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
         under_way = [bench.before(value) for value in under_way]
         valid, end, stage_column, stage_moves = under_way
         before = before + end
-        stages.append((valid, end, stage_column, stage_moves, (kept - before)[:8]))
-    offered = (kept - given_up - sum(end for _, end, *_ in stages[:latency]))[:8]
+        stages.append((valid, end, stage_column, stage_moves, (kept - before)[:6]))
+    offered = (kept - given_up - sum(end for _, end, *_ in stages[:latency]))[:6]
     bench.check(o.valid == (running & (walk.row(turns) < offered)))     # all its words are there
 
     # The chosen word.
     choose, picked = bench.free(1, "choose"), Signal()
     once, needed, answered = Signal(), Signal(), Signal()
-    ahead  = Signal(8)          # rows in front of its row whose places are not free
+    ahead  = Signal(6)          # rows in front of its row whose places are not free
     own_column = Signal(8)
     word = Signal.like(dut.data)
     m.d.comb += picked.eq(issued & choose & ~once)
@@ -210,9 +211,8 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
         bench.check(~match | answered)
         matches.append(match)
         # The word read is in the watched place.
-        reads, seen = match, taken
-        if config.pipelined:
-            reads, seen = bench.before(match), bench.before(taken)
+        reads = bench.before(match, read_latency(config) - 1)
+        seen = bench.before(taken, read_latency(config) - 1)
         show = Signal(name=f"show{p}")
         with m.If(seen):
             m.d.sync += show.eq(reads & (bench.memories[p].read.addr == watched))
@@ -235,13 +235,14 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     bench.lemma(kept >= given_up)
     bench.lemma(registers["requested"] == kept)
     bench.lemma(registers["given_up"] == given_up)
+    arriving, _, _, arriving_moves, _ = stages[latency - 1]
     if config.strips > 1:
         for byte in range(config.channels):
-            bench.lemma(~stages[latency - 1][0] | (registers[f"copy{byte}"] == stages[latency - 1][3]))
+            bench.lemma(~arriving | (registers[f"copy{byte}"] == arriving_moves))
     waiting = registers["windows.waiting"]
     window, spare = (data.View(WINDOW, registers[f"windows.{name}"])
                      for name in ("o__payload", "spare"))
-    inside = Signal(8)          # rows passed by windows in the buffer
+    inside = Signal(6)          # rows passed by windows in the buffer
     m.d.comb += inside.eq(Mux(o.valid, window.given_up, 0) + Mux(waiting, spare.given_up, 0))
     base = Signal(ROWS_BITS)    # number of the first row that is needed
     m.d.sync += base.eq(base + Mux(taken, walk.passed(turns), 0))
@@ -324,8 +325,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
         if config.pipelined:
             late, _, late_column, _, late_rank = stages[latency]
             late_own = (late_column - first)[:8]
-            bench.lemma(ram.write.en == (bench.before(registers[f"valid{latency - 1}"])
-                                         & (late_own <= held.kernel_column_last)) )
+            bench.lemma(ram.write.en == (late & (late_own <= held.kernel_column_last)))
             bench.lemma(~late | (ram.write.addr == place_of(base - given_up + late_rank, late_own)))
             bench.lemma(~picks[latency] | (ram.write.data == word))
         in_place = answered & ~picks[latency] if config.pipelined else answered
@@ -336,7 +336,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
             bench.lemma(~bench.before(matches[p]) | (
                 needed & in_place & kept_here & (ram.read.addr == place)))
         bench.lemma(~shown[p] | answered)
-    bench.prove(lemmas=lemmas)
+    bench.prove(lemmas=lemmas, parts=PARTS if lemmas else 1)
 
 
 def arrived(word: data.View, layer: data.View, moves: Value, config: EngineConfig) -> Value:
@@ -349,11 +349,55 @@ def arrived(word: data.View, layer: data.View, moves: Value, config: EngineConfi
     return Mux(moves[0], Cat(pad, bits[:-size]), Mux(moves[1], Cat(bits[size:], pad), bits))
 
 
-def config_of(pixels: int, channels: int, strips: int, pipelined: bool) -> EngineConfig:
+def config_of(pixels: int, strips: int, pipelined: bool) -> EngineConfig:
+    """The smallest words that can hold so many strips."""
+    channels = max(2, strips)
     return EngineConfig(channels=channels, pixels=pixels, requantizers=channels, tape_depth=1,
                         activation_depth=1, single_port=False, strips=strips, pipelined=pipelined)
 
 
-@pytest.mark.parametrize("pipelined", [False, True])
-def test_windows_hold_their_words(pipelined):
-    prove_window_memory(window_memory, config_of(2, 2, 1, pipelined))
+@pytest.mark.parametrize(("pixels", "strips", "pipelined"), [
+    (2, 1, False),
+    pytest.param(2, 1, True, marks=pytest.mark.long),
+    pytest.param(1, 4, True, marks=pytest.mark.long),
+    pytest.param(1, 4, False, marks=pytest.mark.long),
+])
+def test_windows_hold_their_words(pixels, strips, pipelined):
+    prove_window_memory(window_memory, config_of(pixels, strips, pipelined))
+
+
+MUTANTS = (
+    # Windows are offered before the last word of their row has come, or by other rules.
+    ("(coming_valid & coming.row_end) - passed", "(self.enable & tag.row_end) - passed"),
+    ("complete > window_row", "complete >= window_row"),
+    ("window_row.eq(Mux(layer.slides, row, 0))", "window_row.eq(row)"),
+    ("Mux(at_last[1], finished, 0)", "finished"),
+    ("layer.kernel_row_last + 1, layer.stride_rows)", "layer.stride_rows, layer.stride_rows)"),
+    ("tags.last.eq(wraps[2])", "tags.last.eq(wraps[1])"),
+    ("at_last[:level + 1].all()", "at_last[:max(level, 1)].all()"),
+    # Rows are requested when there is no place.
+    ("requested != layer.row_places", "requested <= layer.row_places"),
+    ("row_end) - given_up)", "row_end) - passed)"),
+    # Words lie at a wrong place, or are read from one, too early or too late.
+    ("own <= layer.kernel_column_last", "own < layer.kernel_column_last"),
+    ("row[:ROWS_BITS][::-1]", "row[:ROWS_BITS]"),
+    ("base.eq(base + passed)", "base.eq(base)"),
+    ("arriving.eq(arriving + (valid & place.row_end))",
+     "arriving.eq(arriving + (coming_valid & coming.row_end))"),
+    ("reads = copied(m, platform, reads[0], self.pixels)", "reads = reads"),
+    ("word = late_word", "word = word"),
+    ("multiple(layer.lane_stride, p)", "multiple(layer.lane_stride, 2 * p)"),
+    # A strip gets what is of the other neighbour.
+    ("Mux(from_before, before, Mux(from_after, after, here))",
+     "Mux(from_before, after, Mux(from_after, before, here))"),
+    ("Mux(layer.gathers, outer, 0)", "outer"),
+)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    pytest.param(*mutant, marks=pytest.mark.long if number else ())
+    for number, mutant in enumerate(MUTANTS)])
+def test_a_broken_one_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_window_memory(broken(window_memory, right, wrong), config_of(2, 4, True),
+                            lemmas=False)
