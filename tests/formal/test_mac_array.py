@@ -98,15 +98,18 @@ def width(bench: ArrayBench) -> Value:
                config.channels)
 
 
+def within(bench: ArrayBench, channel: Value, strip: Value) -> Value:
+    """Whether a strip's number and what is broadcast of a word can be."""
+    return ((bench.dut.gathers | (strip == 0))
+            & (bench.dut.depthwise | (channel < width(bench))))
+
+
 def assume_fields(bench: ArrayBench) -> None:
-    """What is true of the compiler's layers and their windows."""
-    dut, config = bench.dut, bench.config
-    tags = dut.i.payload
-    bench.assume(~(dut.in_strips & dut.gathers))
+    """What is true of the compiler's layers."""
+    dut = bench.dut
+    bench.assume(~(dut.gathers & (dut.in_strips | dut.depthwise)))
     bench.assume(dut.depthwise | (dut.channel_last < width(bench)))
-    bench.assume(~dut.depthwise | (tags.partial & ~dut.gathers))
-    bench.assume(dut.gathers | (tags.strip == 0))
-    if config.strips == 1:
+    if bench.config.strips == 1:
         bench.assume(~(dut.in_strips | dut.gathers))
 
 
@@ -118,6 +121,8 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
     for port in (i.valid, i.payload, weights.valid, weights.payload, dut.may_finish):
         m.d.comb += port.eq(bench.free(port.shape(), "input"))
     assume_fields(bench)
+    bench.assume(~dut.depthwise | i.payload.partial)
+    bench.assume(dut.gathers | (i.payload.strip == 0))
 
     # The window whose products are made, and which of them is next.
     present, window = Signal(), Signal(TAGS)
@@ -184,6 +189,7 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
     bench.lemma(~present | (registers["left"] == (last - channel)[:5]))
     bench.lemma(~present | (registers["final"] == ends))
     bench.lemma(~present | (registers["tags"] == window.as_value()))
+    bench.lemma(~present | within(bench, last, window.strip))
     for stage in range(latency):
         earlier = bench.before(issued, stage + 1)
         control = registers[f"control{stage}"]
@@ -192,7 +198,8 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
         bench.lemma(~earlier | warmer)
         bench.lemma(control[2] == bench.before(finishing, stage + 1))
         bench.lemma(~earlier | (control[0] == ~bench.before(issued & window.first, stage + 1)))
-        bench.lemma(~earlier | (registers[f"tags{stage}"] == bench.before(window.as_value(), stage + 1)))
+        bench.lemma(~earlier | (registers[f"tags{stage}"]
+                                == bench.before(window.as_value(), stage + 1)))
     if config.pipelined:
         ends_tile = [register for name, register in registers.items()
                      if name.startswith("register") and len(register) == 1]
@@ -201,12 +208,12 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
             bench.lemma(~warmer | (register == done))
         bench.lemma(~(ended | done) | warmer)
     else:
-        prove_shifted(bench, issued, present, window, channel, last)
+        check_shifted(bench, issued, present, window, channel)
     bench.prove(lemmas=lemmas)
 
 
-def prove_shifted(bench: ArrayBench, issued: Value, present: Value, window: data.View,
-                  channel: Value, last: Value) -> None:
+def check_shifted(bench: ArrayBench, issued: Value, present: Value, window: data.View,
+                  channel: Value) -> None:
     """The right operands, where words are shifted a byte with each product that broadcasts one."""
     dut, registers = bench.dut, bench.registers
     latency = product_latency(bench.config)
@@ -233,9 +240,7 @@ def prove_shifted(bench: ArrayBench, issued: Value, present: Value, window: data
     bench.lemma(~started | (taken == fresh))
     bench.lemma(~started | (shifts == made))
     bench.lemma(~known | (strip == of_strip))
-    for some, of_window, own in ((present, window.strip, last), (known, of_strip, place)):
-        bench.lemma(~some | dut.gathers | (of_window == 0))
-        bench.lemma(~some | dut.depthwise | (own < width(bench)))
+    bench.lemma(~known | within(bench, place, of_strip))
     bench.lemma(~started | (weight == weights.as_value()))
     for p in range(bench.config.pixels):
         bits = len(words[p].as_value())
@@ -248,14 +253,81 @@ def prove_shifted(bench: ArrayBench, issued: Value, present: Value, window: data
                                           == products[k + 1][p * bench.config.channels + c]))
 
 
-def config_of(pixels: int, strips: int, pipelined: bool) -> EngineConfig:
-    """The smallest words that can hold so many strips."""
-    channels = max(4, strips)
-    return EngineConfig(channels=channels, pixels=pixels, requantizers=channels, tape_depth=1,
+def prove_multiplexed(module: ModuleType, config: EngineConfig) -> None:
+    """The right operands, where bytes are chosen of words that stay: whatever was before.
+
+    Which product is next, and that there is such a byte, is proved by `prove_array`.
+    """
+    bench = ArrayBench(module, config)
+    m, dut = bench.m, bench.dut
+    latency, late = product_latency(config), read_latency(config) - 1
+    for port in (dut.i.valid, dut.i.payload, dut.weights.valid, dut.weights.payload,
+                 dut.may_finish, dut.words):
+        m.d.comb += port.eq(bench.free(port.shape(), "input"))
+    for name in FIELDS:
+        m.d.comb += getattr(dut, name).eq(bench.constant(len(getattr(dut, name)), name))
+    assume_fields(bench)
+    channel, tags = bench.registers["channel"], data.View(TAGS, bench.registers["tags"])
+    bench.assume(~bench.registers["full"] | within(bench, channel, tags.strip))
+
+    issued = bench.before(dut.weights.valid & dut.weights.ready, latency)
+    channel, strip, weights = (bench.before(value, late) for value in (
+        channel, tags.strip, dut.weights.payload))
+    for lane, (p, c) in zip(bench.lanes, bench.places(), strict=True):
+        product = bench.product(p, c, dut.words, channel, strip, weights)
+        bench.check(~issued
+                    | (lane.product.as_unsigned() == bench.before(product, latency - late)))
+    bench.prove_pipeline(latency + 1)
+
+
+def config_of(strips: int, pipelined: bool, pixels: int = 1) -> EngineConfig:
+    """Words of four bytes."""
+    return EngineConfig(channels=4, pixels=pixels, requantizers=4, tape_depth=1,
                         activation_depth=1, single_port=False, strips=strips, pipelined=pipelined)
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("strips", [1, 4])
 def test_products_are_made_once_and_in_order(strips, pipelined):
-    prove_array(mac_array, config_of(1, strips, pipelined))
+    prove_array(mac_array, config_of(strips, pipelined))
+
+
+@pytest.mark.parametrize("strips", [1, 4])
+def test_the_right_operands_are_chosen(strips):
+    prove_multiplexed(mac_array, config_of(strips, True, pixels=2))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("(self.may_finish | ~(final & tags.last))", "(self.may_finish | ~final)"),
+    ("~full | (issue & final)", "~full | issue"),
+    ("may_issue & self.weights.valid", "may_issue"),
+    ("final.eq(left == 1)", "final.eq(left == 0)"),
+    ("tags.first.eq(0)", "tags.first.eq(tags.first)"),
+    ("self.done.eq(control[2])", "self.done.eq(before[2])"),
+    ("copied(m, platform, before, config", "copied(m, platform, control, config"),
+    ("next_tags.eq(finish_tags)", "next_tags.eq(tags)"),
+    ("with m.Elif(issued & ~self.depthwise)", "with m.Elif(issued)"),
+    ("taken, issued = self.staged(m, self.i.ready)", "taken, issued = self.i.ready"),
+    ("heads[number], common) if number else common", "common, common)"),
+    ("range(operand_latency(config)):", "range(operand_latency(config) - 1):"),
+])
+def test_a_broken_one_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_array(broken(mac_array, right, wrong), config_of(4, False), lemmas=False)
+
+
+def test_sums_that_are_held_too_early_are_refuted():
+    with pytest.raises(Refuted):
+        prove_array(broken(mac_array, "with m.If(finished)", "with m.If(finish)"),
+                    config_of(4, True), lemmas=False)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("strip | channel >> exact_log2(size)", "strip"),
+    ("words = self.staged(m, self.words)", "words = self.words"),
+    ("self.staged(m, Cat(channel, strip))", "Cat(channel, strip)"),
+    ("Mux(depthwise, own, broadcast)", "broadcast"),
+])
+def test_wrong_operands_are_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_multiplexed(broken(mac_array, right, wrong), config_of(4, True))
