@@ -146,6 +146,9 @@ class Conv2d(Layer):
     ``weight`` holds the integers that are multiplied by, whatever their code: int8, or int16 where
     the code's largest needs it. Padding writes ``pad_value`` of each input channel (the input's
     zero point; 0 elsewhere).
+
+    Where lanes of both kinds share a layer, ``coded`` says which output channels' weights are
+    levels of ``weight_code``; those of the others are linear, of as many bits.
     """
 
     weight: np.ndarray                      # (O, I / groups, kernel height, kernel width)
@@ -156,11 +159,19 @@ class Conv2d(Layer):
     requantization: Requantization
     proof: AccumulatorProof
     weight_code: AusnCode | None = None     # None: linear, narrow range
+    coded: np.ndarray | None = None         # (O,) bool; None: all where there is a weight_code
 
     @property
     def depthwise(self) -> bool:
         """One input channel per output channel."""
         return self.groups > 1 and self.weight.shape[:2] == (self.groups, 1)
+
+    @property
+    def coded_channels(self) -> np.ndarray:
+        """Which output channels' weights are levels of ``weight_code``, bool (O,)."""
+        if self.coded is not None:
+            return self.coded
+        return np.full(len(self.weight), self.weight_code is not None)
 
 
 @dataclass(frozen=True)
