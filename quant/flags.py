@@ -15,6 +15,7 @@ from .presets import (
     PRESETS,
     ROUNDINGS,
     VARYING,
+    WEIGHT_CODES,
     WEIGHT_SCALES,
     Settings,
     find_preset,
@@ -45,10 +46,11 @@ def _override(text: str) -> tuple[str, dict[str, int | str]]:
 #: Each flag sets the field of `Settings` that its name (or ``dest``) says; not given: the preset's.
 FLAGS: dict[str, dict[str, Any]] = {
     "--weight-bits": {"type": int, "metavar": "BITS", "help": "bits of a weight, 2..8"},
-    "--weight-code": {"choices": CODES,
-                      "help": "linear, or AUSN: superposed powers of two"},
+    "--weight-code": {"choices": WEIGHT_CODES,
+                      "help": "linear, or AUSN: superposed powers of two, or half of each layer's "
+                              "channels each"},
     "--activation-code": {"choices": CODES,
-                          "help": "the same for activations without a sign, of 2..7 bits"},
+                          "help": "linear or AUSN activations, those without a sign, 2..7 bits"},
     "--activation-bits": {"type": int, "metavar": "BITS", "help": "bits of an activation, 2..8"},
     "--weight-scale": {"choices": WEIGHT_SCALES,
                        "help": "one weight step per output channel (default) or per layer"},

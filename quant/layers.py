@@ -48,14 +48,7 @@ from .graph import (
 from .greedy import Moments
 from .kept import kept_code, kept_ratio
 from .presets import Settings
-from .weights import (
-    WIDE_LOSS,
-    LinearCode,
-    WeightCode,
-    round_weights,
-    weight_codes,
-    weight_steps,
-)
+from .weights import LayerCode, LinearCode, MixedCode, best_code, round_weights, weight_codes
 
 #: A channel whose products never move its result by this share of an output step is constant: its
 #: weights become 0 and its accumulator step this share squared, which is all its bias needs.
@@ -101,16 +94,18 @@ class Target:
 
 
 def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings,
-                   moments: Moments | None = None) -> tuple[Layer, Quantized, int]:
+                   moments: Moments | None = None, coded: np.ndarray | None = None
+                   ) -> tuple[Layer, Quantized, int]:
     """The integer layer of a float layer of the balanced network, and its result.
 
-    With ``moments`` of a convolution's inputs its weights are rounded greedily. The third value is
-    how many channels have coarser weights than asked for, because the accumulator is narrow.
+    With ``moments`` of a convolution's inputs its weights are rounded greedily. ``coded`` (O,) are
+    the channels of mixed weights that have a code. The third value is how many channels have
+    coarser weights than asked for, because the accumulator is narrow.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
-        return _convolution(layer, sources[0], target, settings, moments)
+        return _convolution(layer, sources[0], target, settings, moments, coded)
     if isinstance(layer, FloatAveragePool):
         return *_average_pool(layer, sources[0], target, settings), 0
     if isinstance(layer, FloatAdd):
@@ -131,7 +126,8 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
 
 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
-                 moments: Moments | None) -> tuple[Conv2d, Quantized, int]:
+                 moments: Moments | None, coded: np.ndarray | None
+                 ) -> tuple[Conv2d, Quantized, int]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof.
 
     Weights that came as integers stay where ratio and accumulator allow (see `quant.kept`). Also
@@ -144,7 +140,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     weight = layer.weight * source.step[inputs][:, :, None, None]
     reads = _reads(layer, source, padded)
     rows = weight.reshape(len(weight), -1)
-    code, unit = _code(rows, reads.energy, layer, source, settings)
+    code, unit = _code(rows, reads.energy, layer, source, settings, coded)
     step = np.maximum(target.step, unit / LARGEST_RATIO)
     if target.shared:
         step = np.full_like(step, step.max())
@@ -197,7 +193,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative,
                                                   target.code),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups),
-        code if isinstance(code, AusnCode) else None)
+        code.ausn if isinstance(code, MixedCode) else code if isinstance(code, AusnCode) else None,
+        code.coded if isinstance(code, MixedCode) else None)
     return (made, _result(made, [source], target, step, target.signed),
             int((narrowed.needed > word).sum()))
 
@@ -228,7 +225,7 @@ def _sum(layer: FloatAdd, sources: list[Quantized], target: Target, settings: Se
     return made, _result(made, sources, target, step, target.signed)
 
 
-def _rounded(weight: np.ndarray, unit: np.ndarray, code: WeightCode, layer: FloatConv,
+def _rounded(weight: np.ndarray, unit: np.ndarray, code: LayerCode, layer: FloatConv,
              source: Quantized, settings: Settings, moments: Moments | None
              ) -> tuple[np.ndarray, np.ndarray]:
     """Integers of ``weight`` (O, ...), which holds the input's steps; the bias unrounded, (O,)."""
@@ -246,24 +243,30 @@ def _rounded(weight: np.ndarray, unit: np.ndarray, code: WeightCode, layer: Floa
 
 
 def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
-          settings: Settings) -> tuple[WeightCode, np.ndarray]:
+          settings: Settings, coded: np.ndarray | None) -> tuple[LayerCode, np.ndarray]:
     """The code of the rows of ``weight`` (O, K), and the accumulator step of each, (O,).
 
-    ``weight`` holds the input's steps. Of the codes that the settings allow the one that loses
-    least is taken, integers wider than a byte only at less than `WIDE_LOSS` of the others. With one
-    weight step per layer a depthwise layer's rows keep their input channel's own step.
+    ``weight`` holds the input's steps. Of the codes that the settings allow the best is taken (see
+    `quant.weights.best_code`), of mixed weights for the rows that are ``coded``. With one weight
+    step per layer a depthwise layer's rows keep their input channel's own step.
     """
     if layer.weight_step is not None:
         return kept_code(layer, source.step)
+    linear = LinearCode(settings.weight_bits)
+    if coded is not None:
+        step = best_code((linear,), weight, energy)[1]
+        if not coded.any():
+            return linear, step
+        ausn, step[coded], _ = best_code(weight_codes(settings), weight[coded], energy[coded])
+        assert isinstance(ausn, AusnCode)
+        return MixedCode(coded, ausn, linear), step
     gain = np.ones((len(weight), 1))
     if settings.weight_scale == "tensor":
         gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)
         if not layer.channelwise:
             gain = np.full_like(gain, gain.mean())
         weight, energy = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
-    found = [(code, *weight_steps(weight, code, energy)) for code in weight_codes(settings)]
-    code, step, _ = min(found, key=lambda one: one[2] / (
-        WIDE_LOSS if one[0].dtype.itemsize > 1 else 1.0))
+    code, step, _ = best_code(weight_codes(settings), weight, energy)
     return code, step * gain[:, 0]
 
 

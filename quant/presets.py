@@ -16,6 +16,8 @@ WEIGHT_SCALES = ("channel", "tensor")
 
 #: What integers are stored as: equal steps, or superposed powers of two (`ref.ausn`).
 CODES = ("linear", "ausn")
+#: Weights may also have both: half of a layer's output channels each (`quant.lanes`).
+WEIGHT_CODES = (*CODES, "mixed")
 
 #: How weights become integers: each alone, or greedily on the calibration data.
 ROUNDINGS = ("nearest", "greedy")
@@ -41,7 +43,7 @@ class Settings:
     calibration: str = "mse"                # one of calibrate.METHODS
     #: TAIT's exponent t, or (t, u, v), each 0..1; or their search on each edge (see balance.py).
     transfer: float | tuple[float, ...] | Literal["search"] = 0.2
-    weight_code: str = "linear"             # one of CODES (see weights.py)
+    weight_code: str = "linear"             # one of WEIGHT_CODES (see weights.py, lanes.py)
     activation_code: str = "linear"         # one of CODES, for maps without a sign
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
@@ -69,14 +71,17 @@ class Settings:
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
-        for kind in ("weight", "activation"):
+        for kind, known in (("weight", WEIGHT_CODES), ("activation", CODES)):
             code = getattr(self, f"{kind}_code")
-            if code not in CODES:
+            if code not in known:
                 raise UserError(f"the {kind} code {code!r} is unknown; use one of "
-                                f"{', '.join(CODES)}")
-        if self.weight_code == "ausn" and self.weight_bits < 3:
+                                f"{', '.join(known)}")
+        if self.weight_code != "linear" and self.weight_bits < 3:
             raise UserError(f"AUSN weights of {self.weight_bits} bits do not exist; choose 3 to 8 "
                             "weight bits, or linear ones")
+        if self.weight_code == "mixed" and (self.weight_scale != "channel" or self.budget):
+            raise UserError("mixed weights have one step per output channel and one width; leave "
+                            "out the weight scale and the budget, or choose linear or AUSN weights")
         if self.activation_code == "ausn" and self.activation_bits > 7:
             raise UserError(f"AUSN activations of {self.activation_bits} bits do not exist; choose "
                             "2 to 7 activation bits, or linear ones")
