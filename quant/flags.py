@@ -66,6 +66,9 @@ FLAGS: dict[str, dict[str, Any]] = {
                              "two 8-bit planes into the first convolution"},
     "--bias-correction": {"action": argparse.BooleanOptionalAction,
                           "help": "take the weights' mean rounding error out of the bias"},
+    "--multiplier-bits": {"type": int, "metavar": "BITS",
+                          "help": "bits of the multipliers from sums to results: 15 (default), or "
+                                  "1..8 times one of four powers of two"},
     "--accumulator-bits": {"type": int, "metavar": "BITS",
                            "help": "bits that every sum with its bias is proved to fit, 16..32 "
                                    "(default: 24)"},

@@ -31,7 +31,7 @@ from ref.model import (
 
 from .accumulators import LARGEST_LOSS, Reads, narrow
 from .calibrate import Statistics
-from .dyadic import LARGEST_RATIO, requantizer_ratio, sum_ratios
+from .dyadic import largest_ratio, narrow_ratios, requantizer_ratio, sum_ratios
 from .graph import (
     Activation,
     FloatAdd,
@@ -47,6 +47,7 @@ from .graph import (
 )
 from .greedy import Moments
 from .kept import kept_code, kept_ratio
+from .multipliers import narrow_multipliers
 from .presets import Settings
 from .weights import LayerCode, LinearCode, MixedCode, best_code, round_weights, weight_codes
 
@@ -141,7 +142,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     reads = _reads(layer, source, padded)
     rows = weight.reshape(len(weight), -1)
     code, unit = _code(rows, reads.energy, layer, source, settings, coded)
-    step = np.maximum(target.step, unit / LARGEST_RATIO)
+    limit = largest_ratio(settings.multiplier_bits)
+    step = np.maximum(target.step, unit / limit)
     if target.shared:
         step = np.full_like(step, step.max())
     moved = (np.abs(rows) * np.maximum(np.abs(reads.lo - reads.zero),
@@ -163,14 +165,18 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
             "2 bits are worth; use fewer weight or activation bits there, or allow wider ones "
             "(wider_accumulators)")
     unit = narrowed.step
-    for _ in range(ATTEMPTS):
-        step = np.maximum(step, unit / LARGEST_RATIO)
+    for attempt in range(ATTEMPTS):
+        step = np.maximum(step, unit / limit)
         if target.shared:
             step = np.full_like(step, step.max())
         if kept:
             multiplier, shift, unit = kept_ratio(unit, step, target.statistics)
         else:
-            multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
+            if settings.multiplier_bits < MULTIPLIER_BITS:
+                multiplier, shift = narrow_multipliers(rows, unit, step, code, reads.energy,
+                                                       settings.multiplier_bits, attempt > 0)
+            else:
+                multiplier, shift = requantizer_ratio(np.minimum(unit / step, limit))
             unit = multiplier * 2.0 ** -shift * step            # the realized one
         integers, bias = _rounded(weight, unit, code, layer, source, settings, moments)
         reach, bias = reads.reach(integers.reshape(rows.shape), bias)
@@ -184,6 +190,9 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     lo, hi = _limits(target, layer.activation, step)
     negative = None
     if isinstance(layer.activation, Leaky):
+        if settings.multiplier_bits < MULTIPLIER_BITS:
+            raise UserError(f"layer {layer.name!r} has a leaky ReLU, whose second multiplier has "
+                            f"{MULTIPLIER_BITS} bits; leave out the multiplier bits")
         negative = np.minimum(np.rint(layer.activation.slope * multiplier),
                               (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
     whole = integers.astype(code.dtype), bias.astype(np.int64)
@@ -272,13 +281,22 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
 
 def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, settings: Settings
                   ) -> tuple[AveragePool2d, Quantized]:
-    """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly."""
+    """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly.
+
+    Narrow multipliers are the nearest by their logarithm: too large a ratio clips, too small a one
+    rounds more.
+    """
     size = layer.window.kernel[0] * layer.window.kernel[1]
-    wanted = np.minimum(source.step / size / target.step, LARGEST_RATIO)
+    wanted = np.minimum(source.step / size / target.step, largest_ratio(settings.multiplier_bits))
     if target.shared:
         wanted = np.full_like(wanted, wanted.min())
-    # maps that came quantized ask for a multiplier's own ratio, but for the rounding of float32
-    multiplier, shift = requantizer_ratio(wanted * (1 - 2.0 ** -22))
+    if settings.multiplier_bits < MULTIPLIER_BITS:
+        near, shift = narrow_ratios(wanted, settings.multiplier_bits)
+        nearest = np.abs(np.log2(near * 2.0 ** -shift / wanted)).argmin(axis=0)
+        multiplier = near[nearest, np.arange(len(wanted))]
+    else:
+        # maps that came quantized ask for a multiplier's own ratio, but for float32's rounding
+        multiplier, shift = requantizer_ratio(wanted * (1 - 2.0 ** -22))
     step = source.step / size / (multiplier * 2.0 ** -shift)
     zeros = np.zeros(len(step), np.int64)
     lo, hi = _limits(target, None, step)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ref.errors import UserError
-from ref.model import LOW_BITS
+from ref.model import LOW_BITS, MULTIPLIER_BITS
 
 from .budget import budget_bits
+from .dyadic import NARROW_BITS
 
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
@@ -49,6 +50,7 @@ class Settings:
     bias_correction: bool = True
     rounding: str = "greedy"                # one of ROUNDINGS (see greedy.py)
     input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
+    multiplier_bits: int = MULTIPLIER_BITS  # 15, or 1..8 and a power of two (see dyadic.py)
     accumulator_bits: int = 24              # 16..32, proved for every layer (see accumulators.py)
     wider_accumulators: bool = False        # where that cannot be: wider (True) or an error
     budget: str | None = None               # of all weights, as "60kB" or "4.5bits" (mixed.py)
@@ -65,6 +67,11 @@ class Settings:
         if type(self.input_bits) is not int or not 8 <= self.input_bits <= 8 + LOW_BITS:
             raise UserError(f"{self.input_bits!r} input bits are not supported; choose 8 to "
                             f"{8 + LOW_BITS}")
+        if type(self.multiplier_bits) is not int or (
+                self.multiplier_bits not in (*NARROW_BITS, MULTIPLIER_BITS)):
+            raise UserError(f"multipliers of {self.multiplier_bits!r} bits are not supported; "
+                            f"choose {min(NARROW_BITS)} to {max(NARROW_BITS)}, or "
+                            f"{MULTIPLIER_BITS}")
         if type(self.accumulator_bits) is not int or not 16 <= self.accumulator_bits <= 32:
             raise UserError(f"accumulators of {self.accumulator_bits!r} bits are not supported; "
                             "choose 16 to 32")

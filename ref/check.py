@@ -223,7 +223,6 @@ def _check_requantization(where: str, rule: Requantization, outputs: int, result
     word = 1 << (WORD_BITS - 1)
     _check_integers(where, "bias", rule.bias, outputs, -word, word - 1)
     _check_integers(where, "multiplier", rule.multiplier, outputs, 1, (1 << MULTIPLIER_BITS) - 1)
-    _require(bool(np.all(rule.multiplier % 2 == 1)), where, "has an even multiplier")
     if rule.multiplier_negative is not None:
         _check_integers(where, "multiplier_negative", rule.multiplier_negative, outputs, 0,
                         (1 << MULTIPLIER_BITS) - 1)

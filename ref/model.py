@@ -114,6 +114,8 @@ class Window:
 class Requantization:
     """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel.
 
+    Half-way results go up. There are none where the multiplier is odd and the shift larger than
+    the accumulator's bits; a multiplier of few significant bits is these and a power of two.
     With a ``code`` the result is an unsigned byte and that code's level nearest to
     ``clip((acc + bias) * multiplier / 2^shift, lo, hi)``, half-way the larger: one rounding too.
     As integers: ``y = code.bytes[clip(((acc + bias) * multiplier) >> (shift-1), 2 lo, 2 hi)]``.
@@ -122,7 +124,7 @@ class Requantization:
     """
 
     bias: np.ndarray                        # (O,) int64, accumulator units, 32 bits at most
-    multiplier: np.ndarray                  # (O,) int64, odd, 1 .. 2^15-1
+    multiplier: np.ndarray                  # (O,) int64, 1 .. 2^15-1
     shift: int                              # one of SHIFTS
     lo: np.ndarray                          # (O,) int64
     hi: np.ndarray                          # (O,) int64
