@@ -144,10 +144,14 @@ class Settings:
 #: activations': signal over noise of SkyNet's confidences at 5 bits 15.9 instead of 15.5 dB, of the
 #: scores at 4 bits 24.6 instead of 24.5 on KWS, 9.4 instead of 9.0 on MobileNetV1-0.25 and 14.9
 #: instead of 15.0 on VWW with ReLU6; at 8 bits 22.5 instead of 23.4 on MobileNetV1-0.25.
+#: "mixed4" is for lanes of both kinds: only the linear half of its weights asks for multipliers,
+#: since requantizers shift.
 PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6)} | {
     f"w{bits}a8": Settings(weight_bits=bits, transfer="search") for bits in (5, 4)} | {
     "w4a4": Settings(weight_bits=4, activation_bits=4),
-    "ausn5": Settings(weight_bits=5, weight_code="ausn")}
+    "ausn5": Settings(weight_bits=5, weight_code="ausn"),
+    "mixed4": Settings(weight_bits=4, activation_bits=4, transfer="search", weight_code="mixed",
+                       activation_code="ausn", multiplier_bits=1, accumulator_bits=16)}
 
 
 def find_preset(name: str) -> Settings:

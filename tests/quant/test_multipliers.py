@@ -91,8 +91,7 @@ def test_the_one_with_which_weights_lose_least():
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("bits", [1, 3])
 def test_a_network_is_exact_everywhere(tmp_path, executor, bits):
-    settings = Settings(weight_bits=4, weight_code="mixed", activation_bits=4,
-                        activation_code="ausn", multiplier_bits=bits, accumulator_bits=16)
+    settings = replace(PRESETS["mixed4"], multiplier_bits=bits)
     model = quantize(depthwise_network(tmp_path, cap=None), image_data(), settings)
     for layer in model.layers:
         assert isinstance(layer, Conv2d | AveragePool2d) and layer.proof.bits <= 16
@@ -126,3 +125,15 @@ def test_leaky_layers_are_refused(tmp_path):
     graph = Graph(("N", 3, 12, 10)).conv(4, 3).add("LeakyRelu", alpha=0.1).conv(2, 4)
     with pytest.raises(UserError, match="has a leaky ReLU, whose second multiplier has 15 bits"):
         quantize(graph.save(tmp_path), image_data(), replace(PRESETS["w8a8"], multiplier_bits=4))
+
+
+def test_the_preset_for_lanes_of_both_kinds(tmp_path):
+    assert PRESETS["mixed4"] == Settings(
+        weight_bits=4, weight_code="mixed", activation_bits=4, activation_code="ausn",
+        transfer="search", multiplier_bits=1, accumulator_bits=16)
+    model = quantize(depthwise_network(tmp_path, cap=None), image_data(), "mixed4")
+    assert model.metadata["preset"] == "mixed4"
+    for layer in model.layers:
+        rule = layer.requantization
+        assert (rule.multiplier & (rule.multiplier - 1) == 0).all()     # powers of two
+        assert (rule.code is None) == (layer is model.layers[-1])
