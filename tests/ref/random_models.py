@@ -277,7 +277,7 @@ def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarr
     if shift is None:
         fitting = [s for s in SHIFTS if ratio.max() * (1 << s) < 1 << MULTIPLIER_BITS]
         shift = int(rng.choice(fitting[-2:] or SHIFTS[:1]))
-    multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1) | 1
+    multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1)
     return Requantization(bias, multiplier, shift, *_clip(rng, result, len(bias)))
 
 
