@@ -75,3 +75,40 @@ def carry_chain(m: Module, a: Value, operands: list[tuple[Value, Value, Value]],
             o_S0=total[low], o_S1=total[low + 1], o_COUT=following)
         carry = following
     return total[:width]
+
+
+class OptionalAdder(wiring.Component):
+    """``o = a + b if add else a`` modulo 2^width, within the cycle.
+
+    On iCE40 the table of a carry cell has an input to spare, which is ``add``. Yosys finds that in
+    three such adders one after the other and in no more.
+
+    Members
+    -------
+    a, b : In(signed(width)), add : In(1), o : Out(signed(width))
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        super().__init__({"a": In(signed(width)), "b": In(signed(width)), "add": In(1),
+                          "o": Out(signed(width))})
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        """The choice behind the sum as written, or a chain of carry cells."""
+        m = Module()
+        if getattr(platform, "family", None) != "ice40":
+            m.d.comb += self.o.eq(Mux(self.add, self.a + self.b, self.a))
+            return m
+        table = sum((bit >> 1 & 1 ^ (bit & 1) * (bit >> 2 ^ bit >> 3) & 1) << bit
+                    for bit in range(16))
+        carry: Value = Const(0, 1)
+        for bit, (a, b) in enumerate(zip(self.a, self.b, strict=True)):
+            m.submodules[f"table{bit}"] = Instance(
+                "SB_LUT4", p_LUT_INIT=Const(table, 16), i_I0=self.add, i_I1=a, i_I2=b, i_I3=carry,
+                o_O=self.o[bit])
+            if bit < self.width - 1:
+                following = Signal(name=f"carry{bit}")
+                m.submodules[f"carry{bit}"] = Instance(
+                    "SB_CARRY", i_I0=a, i_I1=b, i_CI=carry, o_CO=following)
+                carry = following
+        return m
