@@ -52,6 +52,8 @@ ROWS = (
     Row("...", "kws", "w4a8"),
     Row("... 4-bit activations, too", "kws", "w4a4"),
     Row("... AUSN weights of 5 bits", "kws", "ausn5"),
+    Row("... mixed 4-bit weights, AUSN activations of 4 bits, no multipliers behind sums", "kws",
+        "mixed4"),
     Row("KWS DS-CNN L (ARM), input in two planes", "kws_arm_l", "w8a8", input_bits=12,
         peer="onnxruntime 89.1"),
     Row("... input of 8 bits", "kws_arm_l", "w8a8", peer="onnxruntime 89.1"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .weights import WeightCode, round_weights
+from .weights import LayerCode, MixedCode, round_weights
 
 #: Candidate steps of a row that does not fit, relative to the one that would just fit if rounding
 #: changed nothing.
@@ -67,7 +67,7 @@ class Narrowed:
     loss: np.ndarray
 
 
-def narrow(weight: np.ndarray, step: np.ndarray, code: WeightCode, reads: Reads, word: int
+def narrow(weight: np.ndarray, step: np.ndarray, code: LayerCode, reads: Reads, word: int
            ) -> Narrowed:
     """The least lossy steps with which no sum of the nearest levels exceeds ``word``.
 
@@ -83,6 +83,7 @@ def narrow(weight: np.ndarray, step: np.ndarray, code: WeightCode, reads: Reads,
     if not len(failing):
         return Narrowed(step, needed, error, loss)
     rows, part = weight[failing], reads.rows(failing)
+    code = code.rows(failing) if isinstance(code, MixedCode) else code
     fitting = step[failing] * needed[failing] / word
     best, steps = np.full(len(failing), np.inf), fitting.copy()
     for share in CANDIDATES:
@@ -98,7 +99,7 @@ def narrow(weight: np.ndarray, step: np.ndarray, code: WeightCode, reads: Reads,
     return Narrowed(step, needed, error, loss)
 
 
-def _needed(weight: np.ndarray, step: np.ndarray, code: WeightCode, reads: Reads) -> np.ndarray:
+def _needed(weight: np.ndarray, step: np.ndarray, code: LayerCode, reads: Reads) -> np.ndarray:
     """How far the sums of the nearest levels reach, (O,)."""
     integers = round_weights(weight, step, code)
     divisor = np.where(step > 0, step, 1.0)

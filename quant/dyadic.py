@@ -14,6 +14,14 @@ LARGEST_MULTIPLIER = (1 << MULTIPLIER_BITS) - 1
 LARGEST_SUM_FACTOR = ((1 << 16) - 1) >> GUARD_BITS
 #: Largest ratio a requantizer can express.
 LARGEST_RATIO = LARGEST_MULTIPLIER / (1 << min(SHIFTS))
+#: Significant bits of multipliers that are narrower than `MULTIPLIER_BITS`.
+NARROW_BITS = range(1, 9)
+#: Powers of two that the narrow multipliers of a layer have: so many shifts hardware needs for it.
+POWERS = 4
+#: Narrow multipliers tried for a ratio, by their places from the one at or below it.
+PLACES = range(-1, 3)
+#: Relative error of a ratio that is one of these and has been rounded.
+ROUNDED = 2.0 ** -40
 
 
 def requantizer_ratio(ratio: np.ndarray, nearest: np.ndarray | bool = False
@@ -33,6 +41,35 @@ def requantizer_ratio(ratio: np.ndarray, nearest: np.ndarray | bool = False
     exact = np.ldexp(ratio, shift)
     odd = np.where(nearest, 2 * np.rint((exact - 1) / 2) + 1, np.ceil(exact).astype(np.int64) | 1)
     return np.clip(odd, 1, LARGEST_MULTIPLIER).astype(np.int64), shift
+
+
+def largest_ratio(bits: int) -> float:
+    """The largest ratio of a multiplier of ``bits`` significant bits, `LARGEST_RATIO` at most."""
+    return float(((1 << bits) - 1 << MULTIPLIER_BITS - bits) / (1 << min(SHIFTS)))
+
+
+def narrow_ratios(ratio: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
+    """Narrow multipliers around ``ratio`` (O,), int64 (len(PLACES), O), and the shift of all.
+
+    Each is a significand of ``bits`` bits, of which the first is 1, times a power of two; the
+    powers of all are `POWERS` following ones. So ``(acc + bias) * multiplier >> shift`` is a
+    product with the significand and one of as many shifts, with ``bits`` of 1 a shift alone.
+    (Where a power is below 1 the significand ends in zeros for it.) ``ratio`` is in
+    ``(0, largest_ratio(bits)]``; a smaller one than the powers reach gets the smallest multiplier.
+    """
+    largest = float(ratio.max())
+    if not 0 < largest <= largest_ratio(bits):
+        raise ValueError(f"ratio {largest:g} is outside (0, {largest_ratio(bits):g}]")
+    most = (1 << bits) - 1 << MULTIPLIER_BITS - bits
+    shift = max(shift for shift in SHIFTS if math.ldexp(largest, shift) <= most)
+    exact = np.ldexp(ratio, shift) * (1 + ROUNDED)
+    places = np.array(PLACES)[:, None]
+    exponent = np.maximum(np.frexp(exact)[1] - bits, 0)             # of the last significant bit
+    found = np.ldexp(np.floor(np.ldexp(exact, -exponent)) + places, exponent)
+    # Places above the last significand are those of the next power of two.
+    step = np.ldexp(1.0, np.maximum(np.frexp(found)[1] - bits, 0))
+    found = np.clip(np.ceil(found / step) * step, 1, most).astype(np.int64)
+    return np.maximum(found, 1 << max(0, int(found.max()).bit_length() - POWERS)), shift
 
 
 def sum_ratios(steps: np.ndarray, wanted: np.ndarray, shared: bool, largest_weight: int

@@ -15,6 +15,7 @@ from .presets import (
     PRESETS,
     ROUNDINGS,
     VARYING,
+    WEIGHT_CODES,
     WEIGHT_SCALES,
     Settings,
     find_preset,
@@ -45,10 +46,11 @@ def _override(text: str) -> tuple[str, dict[str, int | str]]:
 #: Each flag sets the field of `Settings` that its name (or ``dest``) says; not given: the preset's.
 FLAGS: dict[str, dict[str, Any]] = {
     "--weight-bits": {"type": int, "metavar": "BITS", "help": "bits of a weight, 2..8"},
-    "--weight-code": {"choices": CODES,
-                      "help": "linear, or AUSN: superposed powers of two"},
+    "--weight-code": {"choices": WEIGHT_CODES,
+                      "help": "linear, or AUSN: superposed powers of two, or half of each layer's "
+                              "channels each"},
     "--activation-code": {"choices": CODES,
-                          "help": "the same for activations without a sign, of 2..7 bits"},
+                          "help": "linear or AUSN activations, those without a sign, 2..7 bits"},
     "--activation-bits": {"type": int, "metavar": "BITS", "help": "bits of an activation, 2..8"},
     "--weight-scale": {"choices": WEIGHT_SCALES,
                        "help": "one weight step per output channel (default) or per layer"},
@@ -56,7 +58,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--transfer": {"type": _transfer, "metavar": "T[,U[,V]]",
                    "help": "TAIT's exponents of activations, of the weights that read them and of "
                            "those that make them, 0..1, or search (default: 0.2; search with "
-                           "--weight-scale tensor and in w5a8 and w4a8)"},
+                           "--weight-scale tensor and in w5a8, w4a8 and mixed4)"},
     "--rounding": {"choices": ROUNDINGS,
                    "help": "of weights: greedily on the calibration data (default), or nearest"},
     "--input-bits": {"type": int, "metavar": "BITS",
@@ -64,6 +66,9 @@ FLAGS: dict[str, dict[str, Any]] = {
                              "two 8-bit planes into the first convolution"},
     "--bias-correction": {"action": argparse.BooleanOptionalAction,
                           "help": "take the weights' mean rounding error out of the bias"},
+    "--multiplier-bits": {"type": int, "metavar": "BITS",
+                          "help": "bits of the multipliers from sums to results: 15 (default), or "
+                                  "1..8 times one of four powers of two"},
     "--accumulator-bits": {"type": int, "metavar": "BITS",
                            "help": "bits that every sum with its bias is proved to fit, 16..32 "
                                    "(default: 24)"},

@@ -62,6 +62,11 @@ class FloatConv(FloatWindowed):
         return self.weight.shape[1] == 1
 
     @property
+    def depthwise(self) -> bool:
+        """Output channel i reads input channel i alone."""
+        return self.channelwise and len(self.weight) == self.groups
+
+    @property
     def caps(self) -> np.ndarray:
         """Upper limit of each output channel, (O,); infinite without a capped activation."""
         return np.broadcast_to(cap_of(self.activation), self.bias.shape)
@@ -177,12 +182,17 @@ class FloatNetwork:
         """The layers that read ``tensor``, in order; none for the network's output."""
         return [layer for layer in self.layers if tensor in layer.inputs]
 
-    def linked(self, kinds: tuple[type[FloatLayer], ...]) -> dict[str, frozenset[str]]:
-        """For each tensor the set of those that layers of ``kinds`` connect with it, itself too."""
+    def linked(self, kinds: tuple[type[FloatLayer], ...], depthwise: bool = False
+               ) -> dict[str, frozenset[str]]:
+        """For each tensor the set of those that layers of ``kinds`` connect with it, itself too.
+
+        Where ``depthwise``, such convolutions do as well.
+        """
         sets = {name: frozenset([name]) for name in
                 (self.input, *(layer.output for layer in self.layers))}
         for layer in self.layers:
-            if isinstance(layer, kinds):
+            if isinstance(layer, kinds) or (
+                    depthwise and isinstance(layer, FloatConv) and layer.depthwise):
                 joined = frozenset().union(*(sets[name] for name in (*layer.inputs, layer.output)))
                 sets |= dict.fromkeys(joined, joined)
         return sets

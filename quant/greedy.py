@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .weights import WeightCode
+from .weights import LayerCode
 
 #: Share of the mean input energy added to the moments: keeps the corrections of weights that few
 #: samples determine small.
@@ -69,7 +69,7 @@ class Moments:
                       for windows in (integer, real))
         return cls(own, cross, means[0], means[1], samples)
 
-    def round(self, weight: np.ndarray, unit: np.ndarray, code: WeightCode) -> np.ndarray:
+    def round(self, weight: np.ndarray, unit: np.ndarray, code: LayerCode) -> np.ndarray:
         """Levels of ``code`` for ``weight`` (O, ...) in units of ``unit`` (O,), float64."""
         groups, fan_in = self.integer_mean.shape
         rows = self.fitted(weight / np.where(unit > 0, unit, 1.0).reshape(
@@ -132,7 +132,7 @@ class Moments:
                          @ self.integer_mean[:, :, None]).ravel()
 
 
-def _round_in_order(rows: np.ndarray, factor: np.ndarray, code: WeightCode) -> np.ndarray:
+def _round_in_order(rows: np.ndarray, factor: np.ndarray, code: LayerCode) -> np.ndarray:
     """``rows`` (G, R, K) rounded to levels from the first column to the last.
 
     ``factor`` (G, K, K) is the upper Cholesky factor of the inverse moments.

@@ -6,7 +6,7 @@ import numpy as np
 
 from ref.data import Data
 from ref.errors import UserError
-from ref.model import Conv2d
+from ref.model import MULTIPLIER_BITS, Conv2d
 
 from .calibrate import Statistics
 from .dyadic import LARGEST_RATIO, requantizer_ratio
@@ -101,6 +101,10 @@ def check_kept(network: FloatNetwork, settings: Settings) -> None:
         wanted = settings.of(layer.name)
         if isinstance(layer, FloatConv) and layer.weight_step is not None:
             bits = kept_bits(layer)
+            if wanted.multiplier_bits != MULTIPLIER_BITS:
+                raise UserError(f"the weights of layer {layer.name!r} came as integers, which ask "
+                                f"for multipliers of {MULTIPLIER_BITS} bits; give the float "
+                                "network, or leave out the multiplier bits")
             if wanted.weight_bits < bits or wanted.weight_code != "linear":
                 raise UserError(f"the weights of layer {layer.name!r} came as integers of {bits} "
                                 f"bits, and the settings ask for {wanted.weight_bits} bits "

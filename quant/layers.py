@@ -31,7 +31,7 @@ from ref.model import (
 
 from .accumulators import LARGEST_LOSS, Reads, narrow
 from .calibrate import Statistics
-from .dyadic import LARGEST_RATIO, requantizer_ratio, sum_ratios
+from .dyadic import largest_ratio, narrow_ratios, requantizer_ratio, sum_ratios
 from .graph import (
     Activation,
     FloatAdd,
@@ -47,15 +47,9 @@ from .graph import (
 )
 from .greedy import Moments
 from .kept import kept_code, kept_ratio
+from .multipliers import narrow_multipliers
 from .presets import Settings
-from .weights import (
-    WIDE_LOSS,
-    LinearCode,
-    WeightCode,
-    round_weights,
-    weight_codes,
-    weight_steps,
-)
+from .weights import LayerCode, LinearCode, MixedCode, best_code, round_weights, weight_codes
 
 #: A channel whose products never move its result by this share of an output step is constant: its
 #: weights become 0 and its accumulator step this share squared, which is all its bias needs.
@@ -101,16 +95,18 @@ class Target:
 
 
 def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings,
-                   moments: Moments | None = None) -> tuple[Layer, Quantized, int]:
+                   moments: Moments | None = None, coded: np.ndarray | None = None
+                   ) -> tuple[Layer, Quantized, int]:
     """The integer layer of a float layer of the balanced network, and its result.
 
-    With ``moments`` of a convolution's inputs its weights are rounded greedily. The third value is
-    how many channels have coarser weights than asked for, because the accumulator is narrow.
+    With ``moments`` of a convolution's inputs its weights are rounded greedily. ``coded`` (O,) are
+    the channels of mixed weights that have a code. The third value is how many channels have
+    coarser weights than asked for, because the accumulator is narrow.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
-        return _convolution(layer, sources[0], target, settings, moments)
+        return _convolution(layer, sources[0], target, settings, moments, coded)
     if isinstance(layer, FloatAveragePool):
         return *_average_pool(layer, sources[0], target, settings), 0
     if isinstance(layer, FloatAdd):
@@ -131,7 +127,8 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
 
 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
-                 moments: Moments | None) -> tuple[Conv2d, Quantized, int]:
+                 moments: Moments | None, coded: np.ndarray | None
+                 ) -> tuple[Conv2d, Quantized, int]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof.
 
     Weights that came as integers stay where ratio and accumulator allow (see `quant.kept`). Also
@@ -144,8 +141,9 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     weight = layer.weight * source.step[inputs][:, :, None, None]
     reads = _reads(layer, source, padded)
     rows = weight.reshape(len(weight), -1)
-    code, unit = _code(rows, reads.energy, layer, source, settings)
-    step = np.maximum(target.step, unit / LARGEST_RATIO)
+    code, unit = _code(rows, reads.energy, layer, source, settings, coded)
+    limit = largest_ratio(settings.multiplier_bits)
+    step = np.maximum(target.step, unit / limit)
     if target.shared:
         step = np.full_like(step, step.max())
     moved = (np.abs(rows) * np.maximum(np.abs(reads.lo - reads.zero),
@@ -167,14 +165,18 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
             "2 bits are worth; use fewer weight or activation bits there, or allow wider ones "
             "(wider_accumulators)")
     unit = narrowed.step
-    for _ in range(ATTEMPTS):
-        step = np.maximum(step, unit / LARGEST_RATIO)
+    for attempt in range(ATTEMPTS):
+        step = np.maximum(step, unit / limit)
         if target.shared:
             step = np.full_like(step, step.max())
         if kept:
             multiplier, shift, unit = kept_ratio(unit, step, target.statistics)
         else:
-            multiplier, shift = requantizer_ratio(np.minimum(unit / step, LARGEST_RATIO))
+            if settings.multiplier_bits < MULTIPLIER_BITS:
+                multiplier, shift = narrow_multipliers(rows, unit, step, code, reads.energy,
+                                                       settings.multiplier_bits, attempt > 0)
+            else:
+                multiplier, shift = requantizer_ratio(np.minimum(unit / step, limit))
             unit = multiplier * 2.0 ** -shift * step            # the realized one
         integers, bias = _rounded(weight, unit, code, layer, source, settings, moments)
         reach, bias = reads.reach(integers.reshape(rows.shape), bias)
@@ -188,6 +190,9 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     lo, hi = _limits(target, layer.activation, step)
     negative = None
     if isinstance(layer.activation, Leaky):
+        if settings.multiplier_bits < MULTIPLIER_BITS:
+            raise UserError(f"layer {layer.name!r} has a leaky ReLU, whose second multiplier has "
+                            f"{MULTIPLIER_BITS} bits; leave out the multiplier bits")
         negative = np.minimum(np.rint(layer.activation.slope * multiplier),
                               (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
     whole = integers.astype(code.dtype), bias.astype(np.int64)
@@ -197,7 +202,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         layer.groups, pad_value, Requantization(whole[1], multiplier, shift, lo, hi, negative,
                                                   target.code),
         accumulator_proof(*whole, *source.bounds, padded, layer.groups),
-        code if isinstance(code, AusnCode) else None)
+        code.ausn if isinstance(code, MixedCode) else code if isinstance(code, AusnCode) else None,
+        code.coded if isinstance(code, MixedCode) else None)
     return (made, _result(made, [source], target, step, target.signed),
             int((narrowed.needed > word).sum()))
 
@@ -228,7 +234,7 @@ def _sum(layer: FloatAdd, sources: list[Quantized], target: Target, settings: Se
     return made, _result(made, sources, target, step, target.signed)
 
 
-def _rounded(weight: np.ndarray, unit: np.ndarray, code: WeightCode, layer: FloatConv,
+def _rounded(weight: np.ndarray, unit: np.ndarray, code: LayerCode, layer: FloatConv,
              source: Quantized, settings: Settings, moments: Moments | None
              ) -> tuple[np.ndarray, np.ndarray]:
     """Integers of ``weight`` (O, ...), which holds the input's steps; the bias unrounded, (O,)."""
@@ -246,36 +252,51 @@ def _rounded(weight: np.ndarray, unit: np.ndarray, code: WeightCode, layer: Floa
 
 
 def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quantized,
-          settings: Settings) -> tuple[WeightCode, np.ndarray]:
+          settings: Settings, coded: np.ndarray | None) -> tuple[LayerCode, np.ndarray]:
     """The code of the rows of ``weight`` (O, K), and the accumulator step of each, (O,).
 
-    ``weight`` holds the input's steps. Of the codes that the settings allow the one that loses
-    least is taken, integers wider than a byte only at less than `WIDE_LOSS` of the others. With one
-    weight step per layer a depthwise layer's rows keep their input channel's own step.
+    ``weight`` holds the input's steps. Of the codes that the settings allow the best is taken (see
+    `quant.weights.best_code`), of mixed weights for the rows that are ``coded``. With one weight
+    step per layer a depthwise layer's rows keep their input channel's own step.
     """
     if layer.weight_step is not None:
         return kept_code(layer, source.step)
+    linear = LinearCode(settings.weight_bits)
+    if coded is not None:
+        step = best_code((linear,), weight, energy)[1]
+        if not coded.any():
+            return linear, step
+        ausn, step[coded], _ = best_code(weight_codes(settings), weight[coded], energy[coded])
+        assert isinstance(ausn, AusnCode)
+        return MixedCode(coded, ausn, linear), step
     gain = np.ones((len(weight), 1))
     if settings.weight_scale == "tensor":
         gain = np.abs(source.step)[layer.input_of_output].mean(axis=1, keepdims=True)
         if not layer.channelwise:
             gain = np.full_like(gain, gain.mean())
         weight, energy = (weight / gain).reshape(1, -1), (energy * gain ** 2).reshape(1, -1)
-    found = [(code, *weight_steps(weight, code, energy)) for code in weight_codes(settings)]
-    code, step, _ = min(found, key=lambda one: one[2] / (
-        WIDE_LOSS if one[0].dtype.itemsize > 1 else 1.0))
+    code, step, _ = best_code(weight_codes(settings), weight, energy)
     return code, step * gain[:, 0]
 
 
 def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, settings: Settings
                   ) -> tuple[AveragePool2d, Quantized]:
-    """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly."""
+    """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly.
+
+    Narrow multipliers are the nearest by their logarithm: too large a ratio clips, too small a one
+    rounds more.
+    """
     size = layer.window.kernel[0] * layer.window.kernel[1]
-    wanted = np.minimum(source.step / size / target.step, LARGEST_RATIO)
+    wanted = np.minimum(source.step / size / target.step, largest_ratio(settings.multiplier_bits))
     if target.shared:
         wanted = np.full_like(wanted, wanted.min())
-    # maps that came quantized ask for a multiplier's own ratio, but for the rounding of float32
-    multiplier, shift = requantizer_ratio(wanted * (1 - 2.0 ** -22))
+    if settings.multiplier_bits < MULTIPLIER_BITS:
+        near, shift = narrow_ratios(wanted, settings.multiplier_bits)
+        nearest = np.abs(np.log2(near * 2.0 ** -shift / wanted)).argmin(axis=0)
+        multiplier = near[nearest, np.arange(len(wanted))]
+    else:
+        # maps that came quantized ask for a multiplier's own ratio, but for float32's rounding
+        multiplier, shift = requantizer_ratio(wanted * (1 - 2.0 ** -22))
     step = source.step / size / (multiplier * 2.0 ** -shift)
     zeros = np.zeros(len(step), np.int64)
     lo, hi = _limits(target, None, step)

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ref.errors import UserError
-from ref.model import LOW_BITS
+from ref.model import LOW_BITS, MULTIPLIER_BITS
 
 from .budget import budget_bits
+from .dyadic import NARROW_BITS
 
 #: What shares one weight step: the weights of an output channel, or all of a layer.
 WEIGHT_SCALES = ("channel", "tensor")
 
 #: What integers are stored as: equal steps, or superposed powers of two (`ref.ausn`).
 CODES = ("linear", "ausn")
+#: Weights may also have both: half of a layer's output channels each (`quant.lanes`).
+WEIGHT_CODES = (*CODES, "mixed")
 
 #: How weights become integers: each alone, or greedily on the calibration data.
 ROUNDINGS = ("nearest", "greedy")
@@ -41,12 +44,13 @@ class Settings:
     calibration: str = "mse"                # one of calibrate.METHODS
     #: TAIT's exponent t, or (t, u, v), each 0..1; or their search on each edge (see balance.py).
     transfer: float | tuple[float, ...] | Literal["search"] = 0.2
-    weight_code: str = "linear"             # one of CODES (see weights.py)
+    weight_code: str = "linear"             # one of WEIGHT_CODES (see weights.py, lanes.py)
     activation_code: str = "linear"         # one of CODES, for maps without a sign
     weight_scale: str = "channel"           # one of WEIGHT_SCALES: a step per row or per layer
     bias_correction: bool = True
     rounding: str = "greedy"                # one of ROUNDINGS (see greedy.py)
     input_bits: int = 8                     # 8..15; above 8 in two planes (see input_rule.py)
+    multiplier_bits: int = MULTIPLIER_BITS  # 15, or 1..8 and a power of two (see dyadic.py)
     accumulator_bits: int = 24              # 16..32, proved for every layer (see accumulators.py)
     wider_accumulators: bool = False        # where that cannot be: wider (True) or an error
     budget: str | None = None               # of all weights, as "60kB" or "4.5bits" (mixed.py)
@@ -63,20 +67,28 @@ class Settings:
         if type(self.input_bits) is not int or not 8 <= self.input_bits <= 8 + LOW_BITS:
             raise UserError(f"{self.input_bits!r} input bits are not supported; choose 8 to "
                             f"{8 + LOW_BITS}")
+        if type(self.multiplier_bits) is not int or (
+                self.multiplier_bits not in (*NARROW_BITS, MULTIPLIER_BITS)):
+            raise UserError(f"multipliers of {self.multiplier_bits!r} bits are not supported; "
+                            f"choose {min(NARROW_BITS)} to {max(NARROW_BITS)}, or "
+                            f"{MULTIPLIER_BITS}")
         if type(self.accumulator_bits) is not int or not 16 <= self.accumulator_bits <= 32:
             raise UserError(f"accumulators of {self.accumulator_bits!r} bits are not supported; "
                             "choose 16 to 32")
         if self.weight_scale not in WEIGHT_SCALES:
             raise UserError(f"the weight scale {self.weight_scale!r} is unknown; use one of "
                             f"{', '.join(WEIGHT_SCALES)}")
-        for kind in ("weight", "activation"):
+        for kind, known in (("weight", WEIGHT_CODES), ("activation", CODES)):
             code = getattr(self, f"{kind}_code")
-            if code not in CODES:
+            if code not in known:
                 raise UserError(f"the {kind} code {code!r} is unknown; use one of "
-                                f"{', '.join(CODES)}")
-        if self.weight_code == "ausn" and self.weight_bits < 3:
+                                f"{', '.join(known)}")
+        if self.weight_code != "linear" and self.weight_bits < 3:
             raise UserError(f"AUSN weights of {self.weight_bits} bits do not exist; choose 3 to 8 "
                             "weight bits, or linear ones")
+        if self.weight_code == "mixed" and (self.weight_scale != "channel" or self.budget):
+            raise UserError("mixed weights have one step per output channel and one width; leave "
+                            "out the weight scale and the budget, or choose linear or AUSN weights")
         if self.activation_code == "ausn" and self.activation_bits > 7:
             raise UserError(f"AUSN activations of {self.activation_bits} bits do not exist; choose "
                             "2 to 7 activation bits, or linear ones")
@@ -132,10 +144,14 @@ class Settings:
 #: activations': signal over noise of SkyNet's confidences at 5 bits 15.9 instead of 15.5 dB, of the
 #: scores at 4 bits 24.6 instead of 24.5 on KWS, 9.4 instead of 9.0 on MobileNetV1-0.25 and 14.9
 #: instead of 15.0 on VWW with ReLU6; at 8 bits 22.5 instead of 23.4 on MobileNetV1-0.25.
+#: "mixed4" is for lanes of both kinds: only the linear half of its weights asks for multipliers,
+#: since requantizers shift.
 PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6)} | {
     f"w{bits}a8": Settings(weight_bits=bits, transfer="search") for bits in (5, 4)} | {
     "w4a4": Settings(weight_bits=4, activation_bits=4),
-    "ausn5": Settings(weight_bits=5, weight_code="ausn")}
+    "ausn5": Settings(weight_bits=5, weight_code="ausn"),
+    "mixed4": Settings(weight_bits=4, activation_bits=4, transfer="search", weight_code="mixed",
+                       activation_code="ausn", multiplier_bits=1, accumulator_bits=16)}
 
 
 def find_preset(name: str) -> Settings:

@@ -18,6 +18,7 @@ from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
 from .input_rule import make_input, traced_input
 from .kept import check_kept, kept_channels, needs_first_convolution
+from .lanes import coded_channels
 from .layers import quantize_layer
 from .mixed import closest, settings_within_budget
 from .overrides import check_overrides
@@ -70,6 +71,7 @@ def _integers(balanced: Balanced, data: Data, settings: Settings, float_name: st
     greedy = {layer.name for layer in balanced.network.layers if isinstance(layer, FloatConv)
               and layer.weight_step is None and settings.of(layer.name).rounding == "greedy"}
     network = on_planes(balanced.network) if rule.low_bits else balanced.network
+    coded = coded_channels(network, balanced.calibration, source, settings)
     trace = None
     if greedy:
         followed = data.head(TRACED_SAMPLES)
@@ -80,7 +82,8 @@ def _integers(balanced: Balanced, data: Data, settings: Settings, float_name: st
         moments = (trace.moments(layer, sources[0])
                    if trace and isinstance(layer, FloatConv) and layer.name in greedy else None)
         integer, result, coarser = quantize_layer(layer, sources, targets[layer.output],
-                                                  settings.of(layer.name), moments)
+                                                  settings.of(layer.name), moments,
+                                                  coded.get(layer.name))
         layers.append(integer)
         if coarser:
             narrowed[layer.name] = coarser

@@ -11,7 +11,7 @@ from .graph import FloatConv, FloatNetwork
 from .greedy import Moments
 from .presets import Settings, with_settings
 from .trace import windows
-from .weights import round_weights, weight_codes, weight_steps
+from .weights import best_code, round_weights, weight_codes
 
 #: The width whose noise in the scores is measured; that of the others follows from their errors.
 PILOT_BITS = 4
@@ -91,10 +91,8 @@ def _coarse(layer: FloatConv, moments: Moments, settings: Settings) -> _Coarse:
     shape = (1, -1) if settings.weight_scale == "tensor" else (len(layer.weight), -1)
     rows = layer.weight.reshape(len(layer.weight), -1)
     energy = np.repeat(energy, len(rows) // groups, axis=0)
-    steps = {code: weight_steps(rows.reshape(shape), code, energy.reshape(shape))
-             for code in weight_codes(settings)}
-    code = min(steps, key=lambda one: steps[one][1])
-    step = np.broadcast_to(steps[code][0], len(rows))
+    code, step, _ = best_code(weight_codes(settings), rows.reshape(shape), energy.reshape(shape))
+    step = np.broadcast_to(step, len(rows))
     step = np.where(step > 0, step, 1.0)
     integers = (moments.round(layer.weight, step, code) if settings.rounding == "greedy"
                 else round_weights(layer.weight, step, code))

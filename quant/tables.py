@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ref.ausn import AusnCode
-from ref.model import Model
+from ref.model import Conv2d, Model
 
 from .mixed import weight_bytes
 
@@ -23,7 +23,8 @@ MOST_LISTED = 8
 def print_model(model: Model, seconds: float, console: Console) -> None:
     """A table of the layers: kind, result, weight, activation and accumulator bits.
 
-    Bits of an AUSN code are followed by those of its two fields, as 5 (2+2).
+    Bits of an AUSN code are followed by those of its two fields, as 5 (2+2), and by how many
+    channels have it where weights are mixed.
     """
     table = _table(f"{model.name}: {model.metadata['preset']}, {len(model.layers)} layers, "
                    f"{seconds:.1f} s", "layer", "kind", ">result", ">weight\nbits",
@@ -31,10 +32,14 @@ def print_model(model: Model, seconds: float, console: Console) -> None:
     for layer in model.layers:
         result = model.tensors[layer.output]
         proof = getattr(layer, "proof", None)
-        weight_code = getattr(layer, "weight_code", None)
+        weight = ""
+        if isinstance(layer, Conv2d):
+            weight = _bits(layer.weight_bits, layer.weight_code)
+            if layer.coded is not None:
+                weight += f" in {layer.coded.sum()} of {len(layer.coded)}"
         code = getattr(getattr(layer, "requantization", layer), "code", None)
         table.add_row(layer.name, type(layer).__name__, "x".join(map(str, result.shape)),
-                      _bits(getattr(layer, "weight_bits", ""), weight_code),
+                      weight,
                       _bits(result.bits if code is None else code.bits, code),
                       "" if proof is None else str(proof.bits))
     console.print(table)
@@ -175,7 +180,7 @@ def _listed(channels: list[int]) -> str:
     return " ".join(map(str, channels))
 
 
-def _bits(bits: int | str, code: AusnCode | None) -> str:
+def _bits(bits: int, code: AusnCode | None) -> str:
     """Bits of a weight or an activation as `print_model` shows them."""
     return str(bits) if code is None else f"{bits} ({code.exponent}+{code.superposition})"
 

@@ -12,7 +12,7 @@ import numpy as np
 from ref.model import Conv2d
 
 from .graph import FloatConv
-from .weights import LinearCode
+from .weights import LinearCode, WeightCode
 
 
 def weight_errors(layer: FloatConv, made: Conv2d, source_step: np.ndarray,
@@ -31,8 +31,14 @@ def weight_errors(layer: FloatConv, made: Conv2d, source_step: np.ndarray,
     scale = (unit[:, None] / source_step[layer.input_of_output])[:, :, None, None]
     energy = square[layer.input_of_output][:, :, None, None]
     error = (layer.weight - made.weight * scale) ** 2 * energy
-    levels = (made.weight_code or LinearCode(made.weight_bits)).levels
-    beyond = np.abs(layer.weight) > (1.5 * levels[-1] - 0.5 * levels[-2]) * np.abs(scale)
+    linear = LinearCode(made.weight_bits)
+    limit = np.where(made.coded_channels, _limit(made.weight_code or linear), _limit(linear))
+    beyond = np.abs(layer.weight) > limit[:, None, None, None] * np.abs(scale)
     total = float((layer.weight ** 2 * energy).sum()) or 1.0
     return {"clipping": float(error[beyond].sum()) / total,
             "rounding": float(error[~beyond].sum()) / total}
+
+
+def _limit(code: WeightCode) -> float:
+    """Beyond the largest level by half of its distance from the next."""
+    return 1.5 * float(code.levels[-1]) - 0.5 * float(code.levels[-2])

@@ -51,10 +51,45 @@ class LinearCode:
 WeightCode = LinearCode | AusnCode
 
 
+@dataclass(frozen=True, eq=False)
+class MixedCode:
+    """A code for each output channel: ``ausn`` for those that are ``coded`` (O,), else ``linear``.
+    """
+
+    coded: np.ndarray
+    ausn: AusnCode
+    linear: LinearCode
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The integers' type, that of the wider ones."""
+        return self.ausn.dtype
+
+    def nearest(self, values: np.ndarray) -> np.ndarray:
+        """The level nearest to each real value, float64 of the same shape.
+
+        The shape's first axes are those of the output channels, in order.
+        """
+        rows, result = values.reshape(len(self.coded), -1), np.empty_like(values)
+        found = result.reshape(rows.shape)
+        found[self.coded] = self.ausn.nearest(rows[self.coded])
+        found[~self.coded] = self.linear.nearest(rows[~self.coded])
+        return result
+
+    def rows(self, chosen: np.ndarray) -> MixedCode:
+        """The same for some output channels."""
+        return MixedCode(self.coded[chosen], self.ausn, self.linear)
+
+
+#: What the weights of a layer can be rounded to.
+LayerCode = WeightCode | MixedCode
+
+
 def weight_codes(settings: Settings) -> tuple[WeightCode, ...]:
     """The codes that a layer may choose from: for AUSN, every split but the linear one.
 
     That would gate as many terms as the weight has bits, which is the multiplier AUSN replaces.
+    Mixed weights have these splits in their coded channels.
     """
     if settings.weight_code == "linear":
         return (LinearCode(settings.weight_bits),)
@@ -63,9 +98,20 @@ def weight_codes(settings: Settings) -> tuple[WeightCode, ...]:
                  if exponent <= magnitude)
 
 
+def best_code(codes: tuple[WeightCode, ...], weight: np.ndarray, energy: np.ndarray
+              ) -> tuple[WeightCode, np.ndarray, np.ndarray]:
+    """The code of the rows of ``weight`` (O, K) that loses least, their steps and losses, (O,).
+
+    Integers wider than a byte are taken only at less than `WIDE_LOSS` of the others' loss.
+    """
+    found = [(code, *weight_steps(weight, code, energy)) for code in codes]
+    return min(found, key=lambda one: float(one[2].sum()) / (
+        WIDE_LOSS if one[0].dtype.itemsize > 1 else 1.0))
+
+
 def weight_steps(weight: np.ndarray, code: WeightCode, energy: np.ndarray
-                 ) -> tuple[np.ndarray, float]:
-    """The step of each row of ``weight`` (O, K) that loses least, (O,), and what all rows lose.
+                 ) -> tuple[np.ndarray, np.ndarray]:
+    """The step of each row of ``weight`` (O, K) that loses least, and what it loses, (O,) each.
 
     A search over `CANDIDATES`: the loss is the squared error of the nearest levels, those beyond
     the largest included, weighted by ``energy`` (O, K), the mean square of the input each weight
@@ -94,10 +140,10 @@ def weight_steps(weight: np.ndarray, code: WeightCode, energy: np.ndarray
         loss = (error ** 2 * energy).sum(axis=1)
         better = loss < least
         best[better], least[better] = step[better], loss[better]
-    return best, float(least.sum())
+    return best, least
 
 
-def round_weights(weight: np.ndarray, step: np.ndarray, code: WeightCode) -> np.ndarray:
+def round_weights(weight: np.ndarray, step: np.ndarray, code: LayerCode) -> np.ndarray:
     """The levels nearest to ``weight`` (O, ...) in units of ``step`` (O,), float64."""
     divisor = np.where(step > 0, step, 1.0).reshape(-1, *(1,) * (weight.ndim - 1))
     return code.nearest(weight / divisor)

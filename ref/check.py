@@ -195,7 +195,6 @@ def _check_convolution(where: str, layer: Conv2d, source: Tensor) -> None:
     _require(2 <= bits <= 8, where, f"has {bits}-bit weights, outside 2..8")
     _require(code is None or code.bits == bits - 1, where,
              f"has {bits}-bit weights and a code of other width, {code}")
-    largest = (1 << (bits - 1)) - 1 if code is None else code.largest
     dtype = np.dtype(np.int8) if code is None else code.dtype
     _require(weight.dtype == dtype and weight.ndim == 4 and weight.size > 0, where,
              f"has weights of {weight.dtype.name}, shape {weight.shape}, not {dtype.name} with "
@@ -206,11 +205,16 @@ def _check_convolution(where: str, layer: Conv2d, source: Tensor) -> None:
     _require(weight.shape[1:] == (channels // layer.groups, *layer.window.kernel), where,
              f"has weights of shape {weight.shape} for {channels} input channels, {layer.groups} "
              f"groups and kernel {layer.window.kernel}")
-    magnitudes = np.abs(weight.astype(np.int64))
-    _require(int(magnitudes.max()) <= largest, where,
-             f"has a weight outside -{largest}..{largest}, the narrow range of {bits} bits")
-    _require(code is None or bool(np.isin(magnitudes, code.levels).all()), where,
-             f"has a weight that is no level of its code, {code}")
+    _require(layer.coded is None or (
+        code is not None and layer.coded.dtype == np.bool_ and layer.coded.shape == weight.shape[:1]
+    ), where, f"does not say of each of its {len(weight)} output channels whether it has a code")
+    linear = (1 << (bits - 1)) - 1
+    for coded, largest in ((False, linear), (True, linear if code is None else code.largest)):
+        magnitudes = np.abs(weight[layer.coded_channels == coded].astype(np.int64))
+        _require(int(magnitudes.max(initial=0)) <= largest, where,
+                 f"has a weight outside -{largest}..{largest}, the narrow range of {bits} bits")
+        _require(not coded or code is None or bool(np.isin(magnitudes, code.levels).all()), where,
+                 f"has a weight that is no level of its code, {code}")
     _check_integers(where, "pad_value", layer.pad_value, channels, source.lo, source.hi)
 
 
@@ -219,7 +223,6 @@ def _check_requantization(where: str, rule: Requantization, outputs: int, result
     word = 1 << (WORD_BITS - 1)
     _check_integers(where, "bias", rule.bias, outputs, -word, word - 1)
     _check_integers(where, "multiplier", rule.multiplier, outputs, 1, (1 << MULTIPLIER_BITS) - 1)
-    _require(bool(np.all(rule.multiplier % 2 == 1)), where, "has an even multiplier")
     if rule.multiplier_negative is not None:
         _check_integers(where, "multiplier_negative", rule.multiplier_negative, outputs, 0,
                         (1 << MULTIPLIER_BITS) - 1)

@@ -32,7 +32,9 @@ from .npz import npz_bytes, read_npz
 #: Says that an .npz archive is a model of this project.
 FORMAT = "shiftwise-model"
 #: Number of the layout below; it grows when an older reader would misread a newer file.
-VERSION = 6
+VERSION = 7
+#: Versions that can be read: 6 knows no layers of which only some channels have a code.
+READABLE = (6, VERSION)
 
 _HEADER = "model"
 
@@ -101,9 +103,10 @@ def _read_header(path: str | Path, arrays: dict[str, np.ndarray]) -> dict[str, A
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UserError(f"{path} is not a quantized model (NET.q.npz); make one with "
                         "python -m quant quantize")
-    if header.get("version") != VERSION:
+    if header.get("version") not in READABLE:
         raise UserError(f"{path} has format version {header.get('version')}, and this program "
-                        f"reads version {VERSION}; use the matching program or quantize again")
+                        f"reads versions {READABLE[0]} to {VERSION}; use the matching program or "
+                        "quantize again")
     return header
 
 
@@ -117,9 +120,12 @@ def _layer_header(layer: Layer, prefix: str, arrays: dict[str, np.ndarray]) -> d
                             "pads": list(window.pads)}
     if isinstance(layer, Conv2d):
         header |= {"weight_bits": layer.weight_bits, "groups": layer.groups,
-                   "weight_code": _code_header(layer.weight_code)}
+                   "weight_code": _code_header(layer.weight_code),
+                   "mixed": layer.coded is not None}
         arrays[prefix + "weight"] = layer.weight
         arrays[prefix + "pad_value"] = layer.pad_value
+        if layer.coded is not None:
+            arrays[prefix + "coded"] = layer.coded
     if isinstance(layer, Conv2d | AveragePool2d):
         rule, proof = layer.requantization, layer.proof
         header |= {"shift": rule.shift, "code": _code_header(rule.code),
@@ -185,7 +191,8 @@ def _build_layer(entry: dict[str, Any], prefix: str, arrays: dict[str, np.ndarra
             return Conv2d(**common, **_build_sum(entry, prefix, arrays),
                           weight=arrays[prefix + "weight"], weight_bits=int(entry["weight_bits"]),
                           groups=int(entry["groups"]), pad_value=arrays[prefix + "pad_value"],
-                          weight_code=_build_code(entry["weight_code"]))
+                          weight_code=_build_code(entry["weight_code"]),
+                          coded=arrays[prefix + "coded"] if entry.get("mixed") else None)
     raise UserError(f"layer {entry['name']!r} is of unknown kind {entry['kind']!r}; use a newer "
                     "version")
 

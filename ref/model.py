@@ -114,6 +114,8 @@ class Window:
 class Requantization:
     """``y = clip(((acc + bias) * multiplier + 2^(shift-1)) >> shift, lo, hi)`` per channel.
 
+    Half-way results go up. There are none where the multiplier is odd and the shift larger than
+    the accumulator's bits; a multiplier of few significant bits is these and a power of two.
     With a ``code`` the result is an unsigned byte and that code's level nearest to
     ``clip((acc + bias) * multiplier / 2^shift, lo, hi)``, half-way the larger: one rounding too.
     As integers: ``y = code.bytes[clip(((acc + bias) * multiplier) >> (shift-1), 2 lo, 2 hi)]``.
@@ -122,7 +124,7 @@ class Requantization:
     """
 
     bias: np.ndarray                        # (O,) int64, accumulator units, 32 bits at most
-    multiplier: np.ndarray                  # (O,) int64, odd, 1 .. 2^15-1
+    multiplier: np.ndarray                  # (O,) int64, 1 .. 2^15-1
     shift: int                              # one of SHIFTS
     lo: np.ndarray                          # (O,) int64
     hi: np.ndarray                          # (O,) int64
@@ -146,6 +148,9 @@ class Conv2d(Layer):
     ``weight`` holds the integers that are multiplied by, whatever their code: int8, or int16 where
     the code's largest needs it. Padding writes ``pad_value`` of each input channel (the input's
     zero point; 0 elsewhere).
+
+    Where lanes of both kinds share a layer, ``coded`` says which output channels' weights are
+    levels of ``weight_code``; those of the others are linear, of as many bits.
     """
 
     weight: np.ndarray                      # (O, I / groups, kernel height, kernel width)
@@ -156,11 +161,19 @@ class Conv2d(Layer):
     requantization: Requantization
     proof: AccumulatorProof
     weight_code: AusnCode | None = None     # None: linear, narrow range
+    coded: np.ndarray | None = None         # (O,) bool; None: all where there is a weight_code
 
     @property
     def depthwise(self) -> bool:
         """One input channel per output channel."""
         return self.groups > 1 and self.weight.shape[:2] == (self.groups, 1)
+
+    @property
+    def coded_channels(self) -> np.ndarray:
+        """Which output channels' weights are levels of ``weight_code``, bool (O,)."""
+        if self.coded is not None:
+            return self.coded
+        return np.full(len(self.weight), self.weight_code is not None)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def test_what_a_step_loses_is_the_error_of_the_nearest_levels():
     weight, energy = random.normal(size=(3, 40)), random.uniform(1, 2, (3, 40))
     step, lost = weight_steps(weight, code, energy)
     error = weight - round_weights(weight, step, code) * step[:, None]
-    assert np.isclose(lost, (error ** 2 * energy).sum())
+    assert np.allclose(lost, (error ** 2 * energy).sum(axis=1))
     largest = np.abs(weight).max(axis=1) / step
     assert (largest >= code.largest - 1e-9).all() and (largest <= 5 * code.largest).all()
 

@@ -101,7 +101,7 @@ def test_weight_steps_lose_little_more_than_the_best_step_of_all(bits):
     largest, code = np.abs(weight).max(axis=1) / LinearCode(bits).largest, LinearCode(bits)
     every = [((weight - round_weights(weight, step, code) * step[:, None]) ** 2).sum(axis=1)
              for step in (largest * share for share in np.linspace(0.05, 1.0, 400))]
-    lost = weight_steps(weight, code, np.ones(weight.shape))[1]
+    lost = weight_steps(weight, code, np.ones(weight.shape))[1].sum()
     assert lost < 1.05 * np.min(every, axis=0).sum()
 
 

@@ -114,6 +114,8 @@ def test_refusals(tmp_path, case):
     (Settings(activation_bits=6), r"the map '.*' came with integers of 8 bits, and the settings "
                                   r"ask for 6 bits \(linear\); give the float network, or quantize "
                                   r"with w8a8"),
+    (Settings(multiplier_bits=4), r"the weights of layer '.*conv0.*' came as integers, which ask "
+                                  r"for multipliers of 15 bits; give the float network, or leave"),
 ])
 def test_settings_that_the_file_does_not_leave(tmp_path, settings, sentence):
     path = quantized_by_onnxruntime(tmp_path, "depthwise", QDQ, UNSIGNED, ASYMMETRIC)

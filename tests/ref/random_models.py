@@ -33,8 +33,9 @@ from ref.model import BLOCK, GUARD_BITS, LOW_BITS, MULTIPLIER_BITS, SHIFTS
 #: Kinds of layer that a chain may hold.
 KINDS = ("dense", "depthwise", "pointwise", "grouped", "maximum", "average")
 #: The same and what branches: sums and concatenations of a map with one made from it or with any
-#: earlier one that fits, squares to channels, leaky ReLU and AUSN weights in the convolutions.
-GRAPH_KINDS = (*KINDS, "leaky", "ausn", "add", "concat", "squares")
+#: earlier one that fits, squares to channels, leaky ReLU and AUSN weights in all or some channels
+#: of the convolutions.
+GRAPH_KINDS = (*KINDS, "leaky", "ausn", "mixed", "add", "concat", "squares")
 #: Every AUSN code, all of which weights may have, and those of activations.
 AUSN_CODES = tuple(AusnCode(exponent, superposition) for exponent in EXPONENT_BITS
                    for superposition in range(MAGNITUDE_BITS - exponent + 1))
@@ -192,7 +193,8 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
 
     ``wanted`` decides that type; the layer then keeps the map's height and width.
     """
-    leaky, ausn, inputs = kind == "leaky", kind == "ausn", source.shape[0]
+    leaky, mixed, inputs = kind == "leaky", kind == "mixed", source.shape[0]
+    ausn = kind == "ausn" or mixed
     kind = "dense" if leaky else str(rng.choice(["dense", "depthwise"])) if ausn else kind
     window = Window((1, 1)) if wanted else _window(rng, kind, source.shape)
     common = {"name": name, "inputs": (source.name,), "output": f"{name}_output", "window": window}
@@ -217,10 +219,18 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
     weight = rng.integers(-largest, largest + 1, (outputs, inputs // groups, *window.kernel)
                           ).astype(np.int8)
     weight_code = AUSN_CODES[int(rng.integers(len(AUSN_CODES)))] if ausn else None
+    coded = None
     if weight_code is not None:
         weight_bits = weight_code.bits + 1
-        weight = (rng.choice(weight_code.levels, weight.shape)
+        levels = (rng.choice(weight_code.levels, weight.shape)
                   * rng.choice([-1, 1], weight.shape)).astype(weight_code.dtype)
+        if mixed:
+            largest, coded = (1 << weight_code.bits) - 1, rng.random(outputs) < 0.5
+            weight = np.where(coded[:, None, None, None], levels,
+                              rng.integers(-largest, largest + 1, weight.shape)
+                              ).astype(weight_code.dtype)
+        else:
+            weight = levels
     pad_value = np.zeros(inputs, np.int64)
     if kind == "average":
         weight[...] = 1
@@ -246,7 +256,7 @@ def _layer(rng: np.random.Generator, kind: str, name: str, source: Tensor, bound
         return AveragePool2d(**common, requantization=rule, proof=proof), result
     return Conv2d(**common, weight=weight, weight_bits=weight_bits, groups=groups,
                   pad_value=pad_value, requantization=rule, proof=proof,
-                  weight_code=weight_code), result
+                  weight_code=weight_code, coded=coded), result
 
 
 def _coded(rng: np.random.Generator, result: Tensor) -> tuple[Tensor, AusnCode | None]:
@@ -267,7 +277,7 @@ def _requantization(rng: np.random.Generator, bias: np.ndarray, spread: np.ndarr
     if shift is None:
         fitting = [s for s in SHIFTS if ratio.max() * (1 << s) < 1 << MULTIPLIER_BITS]
         shift = int(rng.choice(fitting[-2:] or SHIFTS[:1]))
-    multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1) | 1
+    multiplier = np.clip((ratio * (1 << shift)).astype(np.int64), 1, (1 << MULTIPLIER_BITS) - 1)
     return Requantization(bias, multiplier, shift, *_clip(rng, result, len(bias)))
 
 

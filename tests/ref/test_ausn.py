@@ -129,13 +129,13 @@ def test_halves_round_to_the_nearest_level_by_their_leading_one(code):
         assert code.bytes[halves] == nearest == level_plain(halves, code)
 
 
-@given(st.sampled_from(BYTE_CODES), st.integers(-2**31, 2**31 - 1), st.integers(0, 2**14 - 1),
+@given(st.sampled_from(BYTE_CODES), st.integers(-2**31, 2**31 - 1), st.integers(1, 2**15 - 1),
        st.sampled_from(SHIFTS), st.integers(0, 255))
-def test_the_requantizer_gives_the_level_nearest_to_the_exact_result(code, accumulator, half,
+def test_the_requantizer_gives_the_level_nearest_to_the_exact_result(code, accumulator, multiplier,
                                                                      shift, hi):
-    rule = Requantization(*(np.array([value]) for value in (0, 2 * half + 1)), shift, np.array([0]),
+    rule = Requantization(*(np.array([value]) for value in (0, multiplier)), shift, np.array([0]),
                           np.array([hi]), None, code)
-    exact = min(max(Fraction(accumulator * (2 * half + 1), 1 << shift), Fraction(0)), Fraction(hi))
+    exact = min(max(Fraction(accumulator * multiplier, 1 << shift), Fraction(0)), Fraction(hi))
     levels = sorted(set(code.bytes.tolist()))
     nearest = min(levels, key=lambda level: (abs(level - exact), -level))
     assert ops.requantize(np.array([[accumulator]]), rule).tolist() == [[nearest]]

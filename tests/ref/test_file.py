@@ -181,7 +181,7 @@ def test_broken_rules_are_named(model):
         ({"inputs": ("nothing",)}, "nothing before it makes"),
         ({"output": "nothing"}, "unknown type"),
         ({"requantization__shift": 17}, "shift 17"),
-        ({"requantization__multiplier": np.maximum(rule.multiplier ^ 1, 2)}, "even multiplier"),
+        ({"requantization__multiplier": rule.multiplier - rule.multiplier}, "multiplier outside"),
         ({"requantization__multiplier": np.full(outputs, 1 << 15)}, "multiplier outside"),
         ({"requantization__bias": rule.bias.astype(np.float64)}, "bias of float64"),
         ({"requantization__lo": rule.hi + 1}, "clip bound|outside"),
