@@ -1,24 +1,21 @@
 """Layers of networks in codes as steps of an engine of codes (`hw.code_array`)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ref.errors import UserError
-from ref.model import AveragePool2d, Conv2d, Layer, Model
+from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, Model
 
 from .ausn.code_product import ACTIVATIONS, WEIGHTS, lacks
 from .code_maps import HALF, LEVELS, PLACES, ByteMap, CodeMap, order_of
-from .config import FRACTION_BITS, EngineConfig
+from .config import CODE_SHIFTS, FRACTION_BITS, MOST_SHIFT, EngineConfig
 from .lowering import clips, expand_groups, largest_weight
 from .program import STORED_OFFSET
 from .step import Lowering, Map, Step
 
 #: Largest magnitudes of weights of the blocks, beside lanes that shift and alone.
 LARGEST, LARGEST_ALONE = 7, 127
-#: Most bits of multipliers, with which an iCE40UP5K is full, and most shifts of an engine.
-MOST_MULTIPLIER_BITS, MOST_SHIFTS = 8, 4
 
 
 def in_codes(model: Model) -> bool:
@@ -170,13 +167,17 @@ def step_of(layer: Layer, model: Model, channels: np.ndarray, orders: dict[str, 
         missing = (np.vectorize(lacks, otypes=[np.int64])(weight)).sum((1, 2, 3))
         bias = bias + np.where(shifting, missing << FRACTION_BITS, 0)
     check_sums(layer, bias, byte_input, config)
-    multiplier, shift = scaled(layer, byte_input, config)
+    shifts = channel_shifts(layer, model)
+    if not np.isin(shifts, config.shifts).all():
+        raise UserError(f"layer {layer.name} is scaled by shifts that this engine is built "
+                        "without; build one for this network")
     return Step(
         name=layer.name, sources=(source.name,), target=target.name,
         shape=(len(inputs), *source.shape[1:]), result=(len(channels), *target.shape[1:]),
         window=layer.window, weight=weight, depthwise=depthwise, maximum=False,
         hold=isinstance(layer, AveragePool2d), pad=pad, bias=bias,
-        multiplier=lanes.of(multiplier), shift=shift, lo=0, hi=np.full(len(channels), 255),
+        multiplier=np.ones(len(channels), np.int64), shift=SHIFTS[0], lo=0,
+        hi=np.full(len(channels), 255), shifts=lanes.of(shifts),
         signed_output=byte_result and target.signed, macs=macs,
         byte_input=byte_input, byte_result=byte_result)
 
@@ -194,74 +195,31 @@ def check_sums(layer: Conv2d | AveragePool2d, bias: np.ndarray, byte_input: bool
                         "engine has not; quantize the network again")
 
 
-def shift_range(layer: Conv2d | AveragePool2d, byte_input: bool, multiplier_bits: int) -> range:
-    """The engine's shifts with which it can scale a layer's sums, possibly none.
+def channel_shifts(layer: Conv2d | AveragePool2d, model: Model) -> np.ndarray:
+    """The engine's shift for each output channel, (O,).
 
-    Multipliers are divided by powers of two until they have ``multiplier_bits``, if they can be.
-    """
-    multipliers = layer.requantization.multiplier
-    common = int(np.gcd.reduce(multipliers))
-    most = (common & -common).bit_length() - 1
-    least = max(0, int(multipliers.max()).bit_length() - multiplier_bits)
-    whole = whole_shift(layer, byte_input)
-    return range(whole - most, whole - least + 1)
-
-
-def whole_shift(layer: Conv2d | AveragePool2d, byte_input: bool) -> int:
-    """The engine's shift for a layer's multipliers as they are.
-
-    Sums of products of bytes are multiplied by 2^3 beforehand, codes are of levels of 2^3.
+    Sums of products of bytes are multiplied by 2^3 beforehand, codes are of levels of 2^3. Raises
+    `UserError` where a multiplier is no power of two.
     """
     rule = layer.requantization
-    return rule.shift + FRACTION_BITS * (byte_input + (rule.code is not None))
+    powers = np.log2(rule.multiplier).astype(np.int64)
+    if np.any(rule.multiplier != 1 << powers):
+        raise UserError(f"layer {layer.name} has multipliers that are no powers of two, and the "
+                        "engine of AUSN activations only shifts; use the preset mixed4")
+    byte_input = layer is model.layers[0]
+    return rule.shift + FRACTION_BITS * (byte_input + (rule.code is not None)) - powers
 
 
-def scaled(layer: Conv2d | AveragePool2d, byte_input: bool, config: EngineConfig
-           ) -> tuple[np.ndarray, int]:
-    """Multipliers (O,) and shift as the engine has them."""
-    possible = shift_range(layer, byte_input, config.multiplier_bits)
-    chosen = next((shift for shift in config.shifts if shift in possible), None)
-    if chosen is None:
-        raise UserError(f"layer {layer.name} is scaled by multipliers of more bits than this "
-                        "engine has, or by another shift; build one for this network")
-    return layer.requantization.multiplier >> whole_shift(layer, byte_input) - chosen, chosen
-
-
-def fitted_scaling(model: Model) -> tuple[int, tuple[int, ...]]:
-    """As few multiplier bits, and with them shifts, as an engine for a model can have.
-
-    Raises `UserError` naming a layer whose multipliers have too many, or when no few shifts do.
-    """
+def fitted_shifts(model: Model) -> tuple[int, ...]:
+    """The shifts that an engine for a model has. Raises `UserError` when they are too many."""
+    needed: set[int] = set()
     for layer in model.layers:
         check_layer(layer, model)
-    for bits in range(1, MOST_MULTIPLIER_BITS + 1):
-        ranges = scalings(model, bits)
-        shifts = covering(ranges.values())
-        if all(ranges.values()) and len(shifts) <= MOST_SHIFTS:
-            return bits, shifts
-    for name, possible in ranges.items():
-        if not possible:
-            raise UserError(f"layer {name} has multipliers of more than {MOST_MULTIPLIER_BITS} "
-                            "bits, which the engine of AUSN activations has not; use the preset "
-                            "mixed4")
-    raise UserError(f"the layers are scaled by more than {MOST_SHIFTS} shifts, which the engine of "
-                    "AUSN activations has not; use the preset mixed4")
-
-
-def scalings(model: Model, multiplier_bits: int) -> dict[str, range]:
-    """The shifts with which an engine of so many multiplier bits can scale each layer."""
-    ranges = {}
-    for layer in model.layers:
         assert isinstance(layer, Conv2d | AveragePool2d)
-        ranges[layer.name] = shift_range(layer, layer is model.layers[0], multiplier_bits)
-    return ranges
-
-
-def covering(ranges: Iterable[range]) -> tuple[int, ...]:
-    """As few numbers as possible of which each range has one: the last ones of ranges that end
-    first."""
-    chosen: list[int] = []
-    for one in sorted(ranges, key=lambda one: one.stop):
-        if not chosen or chosen[-1] not in one:
-            chosen.append(one.stop - 1)
-    return tuple(chosen)
+        needed |= set(channel_shifts(layer, model).tolist())
+    shifts = tuple(sorted(needed))
+    if len(shifts) > CODE_SHIFTS or not 1 <= shifts[0] <= shifts[-1] <= MOST_SHIFT:
+        raise UserError(f"network {model.name} scales sums by shifts of {shifts[0]} to "
+                        f"{shifts[-1]} and the engine of AUSN activations has up to {CODE_SHIFTS} "
+                        f"of 1 to {MOST_SHIFT}; use linear activations")
+    return shifts

@@ -1,41 +1,41 @@
-"""Sums to codes of activations, or to bytes: bias, a narrow multiplier, the nearest level."""
+"""Sums to codes of activations, or to bytes, without a multiplier: bias, shift, nearest level."""
 
-from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .adder import OptionalAdder
 from .ausn.activation import ActivationEncoder
 from .ausn.code_product import ACTIVATIONS
-from .config import FRACTION_BITS, EngineConfig
+from .config import FRACTION_BITS, SHIFT_BITS, EngineConfig
 from .program import STORED_OFFSET
 from .requantizer import HALF_BITS, beyond
 from .selector import Selector
 
 #: Cycles from an accumulator to its result.
-LATENCY = 4
+LATENCY = 3
 
 
 def constants_layout(config: EngineConfig) -> data.StructLayout:
     """One output channel's constants, in `EngineConfig.constant_bytes`."""
     return data.StructLayout({"bias": signed(config.accumulator_bits + FRACTION_BITS),
-                              "multiplier": unsigned(config.multiplier_bits)})
+                              "shift": unsigned(SHIFT_BITS)})
 
 
 class CodeRequantizer(wiring.Component):
     """The code of the level, or where ``byte_result`` the byte, nearest to
-    ``((acc << 3) + bias) * multiplier / 2^shift``, half-way the larger.
+    ``((acc << 3) + bias) / 2^shift``, half-way the larger.
 
-    Equal to `ref.ops.requantize` with bounds of bytes for every accumulator whose sum with the bias
-    fits: with an eighth of its scale where it gives bytes that are levels. A byte is plus 128 when
-    ``signed_output``. The multiplier is a row of additions after the other that happen or not.
+    Equal to `ref.ops.requantize` with a multiplier of 1 and bounds of bytes for every accumulator
+    whose sum with the bias fits: with an eighth of its scale where it gives bytes that are levels.
+    A byte is plus 128 when ``signed_output``.
 
     One result per cycle, `LATENCY` cycles later, no flow control.
 
     Members
     -------
-    acc : In(signed(accumulator_bits)), constants : In(constants_layout), per result
-    shift (index into ``shifts``), byte_result, signed_output : In, per layer
+    acc : In(signed(accumulator_bits)), constants : In(constants_layout), per result; the constants'
+        shift is an index into the engine's ``shifts``
+    byte_result, signed_output : In, per layer
     o : Out(unsigned(8)), a code in the lower four bits
     """
 
@@ -44,25 +44,19 @@ class CodeRequantizer(wiring.Component):
         super().__init__({
             "acc":           In(signed(config.accumulator_bits)),
             "constants":     In(constants_layout(config)),
-            "shift":         In(2),
             "byte_result":   In(1),
             "signed_output": In(1),
             "o":             Out(8),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Four registers: biased sum, product, twice the result, the result."""
+        """Three registers: biased sum, twice the result, the result."""
         m = Module()
         bias = self.constants.bias
         biased = Signal.like(bias, reset_less=True)
-        multiplier = Signal.like(self.constants.multiplier, reset_less=True)
-        product = Signal(signed(len(biased) + len(multiplier)), reset_less=True)
-        m.d.sync += [
-            biased.eq(Cat(bias[:FRACTION_BITS],
-                          self.acc + (bias >> FRACTION_BITS))),
-            multiplier.eq(self.constants.multiplier),
-            product.eq(self.product(m, biased, multiplier)),
-        ]
+        shift  = Signal.like(self.constants.shift, reset_less=True)
+        m.d.sync += [biased.eq(Cat(bias[:FRACTION_BITS], self.acc + (bias >> FRACTION_BITS))),
+                     shift.eq(self.constants.shift)]
 
         # Twice the result before rounding. Beyond ten bits only its sign matters.
         shifts = self.config.shifts
@@ -70,11 +64,10 @@ class CodeRequantizer(wiring.Component):
         half    = Signal(signed(HALF_BITS), reset_less=True)
         outside = Signal(reset_less=True)
         sign    = Signal(reset_less=True)
-        m.d.comb += [scaled.index.eq(self.shift),
-                     *(scaled.i[k].eq(product.shift_right(shift - 1))
-                       for k, shift in enumerate(shifts))]
-        m.d.sync += [half.eq(scaled.o), outside.eq(Array(beyond(product, shifts))[self.shift]),
-                     sign.eq(product < 0)]
+        m.d.comb += [scaled.index.eq(shift), *(scaled.i[k].eq(biased.shift_right(bits - 1))
+                                               for k, bits in enumerate(shifts))]
+        m.d.sync += [half.eq(scaled.o), outside.eq(Array(beyond(biased, shifts))[shift]),
+                     sign.eq(biased < 0)]
 
         m.submodules.encoder = encoder = ActivationEncoder(ACTIVATIONS)
         kept = len(encoder.half)
@@ -91,14 +84,3 @@ class CodeRequantizer(wiring.Component):
         m.d.sync += result.eq(Mux(self.byte_result, byte, encoder.o))
         m.d.comb += self.o.eq(result)
         return m
-
-    def product(self, m: Module, biased: Value, multiplier: Value) -> Value:
-        """One row of additions after the other; each settles another low bit."""
-        total = Mux(multiplier[0], biased, 0)
-        low: list[Value] = []
-        for k, bit in enumerate(multiplier[1:]):
-            low.append(total[0])
-            m.submodules[f"row{k}"] = row = OptionalAdder(len(biased) + 1)
-            m.d.comb += [row.a.eq(total >> 1), row.b.eq(biased), row.add.eq(bit)]
-            total = row.o
-        return Cat(*low, total).as_signed()

@@ -13,7 +13,9 @@ from .step import Step
 def code_constants(step: Step, config: EngineConfig) -> np.ndarray:
     """Each lane's constants as in `hw.code_requantizer.constants_layout`: uint8 [lanes, bytes]."""
     bits = config.accumulator_bits + FRACTION_BITS
-    packed = (step.bias & (1 << bits) - 1) | step.multiplier << bits
+    assert step.shifts is not None
+    shifts = np.searchsorted(config.shifts, step.shifts)
+    packed = (step.bias & (1 << bits) - 1) | shifts << bits
     return packed.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :config.constant_bytes]
 
 

@@ -9,6 +9,9 @@ from ref.model import SHIFTS
 
 #: Bits of a biased sum below those of the products of levels: levels of four bits are bytes / 2^3.
 FRACTION_BITS = 3
+#: Bits by which a channel of an engine of codes names its shift, and how many and far these can be.
+SHIFT_BITS = 3
+CODE_SHIFTS, MOST_SHIFT = 1 << SHIFT_BITS, 16 + FRACTION_BITS
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,6 @@ class EngineConfig:
     table_pixels: int = 0        # the last pixels' multipliers are made of lookup tables
     pipelined: bool = False      # more registers, and multiplexers behind them, as suits ECP5
     codes: bool = False          # lanes of both kinds, on activations in codes
-    multiplier_bits: int = 0     # of requantizations to codes; 0 without
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
@@ -73,8 +75,6 @@ class EngineConfig:
         if self.codes:
             self._check_codes()
             return
-        if self.multiplier_bits:
-            raise UserError("multiplier_bits are for engines of codes only")
         if self.shifts != tuple(shift for shift in SHIFTS
                                 if shift == SHIFTS[0] or shift in self.shifts):
             raise UserError(f"shifts must be {SHIFTS[0]} and some of "
@@ -94,10 +94,11 @@ class EngineConfig:
         if self.pipelined or self.table_pixels or self.maximum or self.leaky or self.clips:
             raise UserError("an engine of codes has no pipelined lanes, products of lookup tables, "
                             "max pooling, leaky ReLU or clip bounds")
-        if not 1 <= self.multiplier_bits <= 15:
-            raise UserError(f"multiplier_bits must be 1 to 15, not {self.multiplier_bits}")
-        if not 1 <= len(self.shifts) <= 4 or list(self.shifts) != sorted(set(self.shifts)):
-            raise UserError(f"shifts must be 1 to 4, growing, not {self.shifts}")
+        if not 1 <= len(self.shifts) <= CODE_SHIFTS or (
+                list(self.shifts) != sorted(set(self.shifts))
+                or not 1 <= self.shifts[0] <= self.shifts[-1] <= MOST_SHIFT):
+            raise UserError(f"an engine of codes has up to {CODE_SHIFTS} shifts, from 1 to "
+                            f"{MOST_SHIFT} and growing, not {self.shifts}")
 
     @property
     def mac_units(self) -> int:
@@ -141,7 +142,7 @@ class EngineConfig:
         With codes they are `hw.code_requantizer.constants_layout`'s.
         """
         if self.codes:
-            return -(-(self.accumulator_bits + FRACTION_BITS + self.multiplier_bits) // 8)
+            return -(-(self.accumulator_bits + FRACTION_BITS + SHIFT_BITS) // 8)
         return 5 + 2 * self.leaky + self.clips
 
     @property
@@ -167,6 +168,6 @@ class EngineConfig:
         fields = asdict(self)
         del fields["table_pixels"]
         if not self.codes:
-            del fields["codes"], fields["multiplier_bits"]
+            del fields["codes"]
         text = json.dumps(fields, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

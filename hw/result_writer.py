@@ -187,7 +187,6 @@ class ResultWriter(wiring.Component):
             m.d.comb += [
                 unit.acc.eq(acc),
                 unit.constants.eq(constants.word_select(lane, 8 * self.config.constant_bytes)),
-                unit.shift.eq(layer.shift),
                 unit.byte_result.eq(layer[CODE_FIELDS["byte_result"]]),
                 unit.signed_output.eq(layer.signed_output),
             ]

@@ -63,6 +63,7 @@ class Step:
     byte_input: bool = False             # of an engine of codes: the map read holds bytes
     byte_result: bool = False            # ... the one written
     upper_half: bool = False             # ... results of byte input are the upper half of words
+    shifts: np.ndarray | None = None     # ... (O,), of its own in place of multiplier and shift
 
     @property
     def kernel(self) -> tuple[int, int]:

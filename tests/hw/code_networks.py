@@ -12,21 +12,19 @@ from ref.bounds import accumulator_proof, input_bounds, layer_bounds, layer_oper
 
 ONE = np.array(1.0)
 #: Small memories, so that an engine is quickly simulated.
-CONFIG = replace(ICE40_CODES, tape_depth=4096, activation_depth=2048, multiplier_bits=6,
-                 shifts=(8, 10, 13))
+CONFIG = replace(ICE40_CODES, tape_depth=4096, activation_depth=2048, shifts=(4, 5, 7, 8, 10, 13))
 
 
 def random_rule(rng, weight, byte_input, byte_result, config) -> Requantization:
     """A rule that an engine of ``config`` has, with sums spread over its results and beyond."""
     outputs = len(weight)
     reach = np.abs(weight).reshape(outputs, -1).sum(1).max() * (128 if byte_input else 8 * 14) + 1
-    multiplier = rng.integers(1, 1 << config.multiplier_bits, outputs)
-    wanted = np.log2(reach * multiplier.max() / (128 if byte_result else 400))
-    whole = min(config.shifts, key=lambda shift: abs(
-        shift - 3 * (byte_input + (not byte_result)) - wanted))
-    power = 16 - (whole - 3 * (byte_input + (not byte_result)))       # shift of the rule: 16
+    more = 3 * (byte_input + (not byte_result))             # that the engine shifts
+    wanted = np.log2(reach / (128 if byte_result else 400)) + rng.uniform(-1.5, 1.5, outputs)
+    nearest = np.abs(np.subtract.outer(wanted + more, config.shifts)).argmin(1)
+    powers = 16 + more - np.array(config.shifts)[nearest]
     bias = rng.integers(-reach // 4, reach // 4 + 1, outputs)
-    return Requantization(bias, multiplier << max(power, 0), 16, np.zeros(outputs, np.int64),
+    return Requantization(bias, 1 << powers.clip(0, 14), 16, np.zeros(outputs, np.int64),
                           np.full(outputs, 255), code=None if byte_result else ACTIVATIONS)
 
 
