@@ -70,11 +70,11 @@ class MixedCode:
 
         The shape's first axes are those of the output channels, in order.
         """
-        rows, result = values.reshape(len(self.coded), -1), np.empty_like(values)
-        found = result.reshape(rows.shape)
+        rows = values.reshape(len(self.coded), -1)
+        found = np.empty(rows.shape)
         found[self.coded] = self.ausn.nearest(rows[self.coded])
         found[~self.coded] = self.linear.nearest(rows[~self.coded])
-        return result
+        return found.reshape(values.shape)
 
     def rows(self, chosen: np.ndarray) -> MixedCode:
         """The same for some output channels."""

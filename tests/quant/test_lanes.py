@@ -125,6 +125,8 @@ def test_each_row_is_rounded_by_its_own_code(coded, seed):
         own = code.ausn if single else code.linear
         assert np.array_equal(found[row], round_weights(weight[row:row + 1], step[row:row + 1],
                                                         own)[0])
+    turned = np.asfortranarray(weight)
+    assert np.array_equal(code.nearest(turned), code.nearest(weight))
     columns = weight[:, 0, 0].reshape(1, -1)
     assert np.array_equal(code.nearest(columns)[0], code.nearest(weight)[:, 0, 0])
     chosen = random.permutation(len(coded))[:2]
