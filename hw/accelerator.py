@@ -1,13 +1,17 @@
 """The whole engine: memories, readers, window memory, array, result writer and sequencer."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .address_generator import AddressGenerator
+from .code_array import ARRAY_LATENCY, CodeArray
+from .code_memory import HalvesMemory
 from .config import EngineConfig
 from .copies import copied
-from .descriptor import ADDRESS_BITS
+from .descriptor import ADDRESS_BITS, CODE_FIELDS
 from .mac_array import MacArray, array_latency
 from .memory import EngineMemory, memory_latency
 from .memory_reader import MemoryReader
@@ -17,12 +21,12 @@ from .tape_reader import TapeReader, TapeWord
 from .window_memory import WindowMemory
 
 
-def load_layout(channels: int) -> data.StructLayout:
+def load_layout(word_bytes: int) -> data.StructLayout:
     """A word for one of the memories: space 0 is the activation memory, 1 the tape.
 
     A tape word of fewer bytes lies in the lowest ones.
     """
-    return data.StructLayout({"space": 1, "address": ADDRESS_BITS, "data": 8 * channels})
+    return data.StructLayout({"space": 1, "address": ADDRESS_BITS, "data": 8 * word_bytes})
 
 
 class Accelerator(wiring.Component):
@@ -44,9 +48,9 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        bits = 8 * config.channels
+        bits = 8 * config.word_bytes
         super().__init__({
-            "load":   In(stream.Signature(load_layout(config.channels))),
+            "load":   In(stream.Signature(load_layout(config.word_bytes))),
             "read":   In(stream.Signature(unsigned(ADDRESS_BITS))),
             "data":   Out(stream.Signature(unsigned(bits))),
             "start":  In(1),
@@ -67,8 +71,9 @@ class Accelerator(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(config.tape_bytes)
         m.submodules.tape = tape = EngineMemory(config.tape_bytes, config.tape_depth,
                                                 single_port=single, pipelined=pipelined)
-        m.submodules.activations = activations = EngineMemory(
-            config.channels, config.activation_depth, single_port=single, pipelined=pipelined)
+        m.submodules.activations = activations = HalvesMemory(config) if config.codes else (
+            EngineMemory(config.channels, config.activation_depth, single_port=single,
+                         pipelined=pipelined))
 
         tape_addresses = TapeReader(config)
         tape_words     = MemoryReader(config.tape_bytes, TapeWord,
@@ -76,8 +81,9 @@ class Accelerator(wiring.Component):
                                       quick_tags=pipelined)
         addresses      = AddressGenerator(config.strips)
         windows        = WindowMemory(config)
-        array          = MacArray(config)
-        writer         = ResultWriter(config, array_latency(config))
+        array          = CodeArray(config) if config.codes else MacArray(config)
+        writer         = ResultWriter(
+            config, ARRAY_LATENCY if config.codes else array_latency(config))
         clear = ResetInserter(sequencer.clear)   # a run starts clean whatever the last one did
         m.submodules.tape_addresses = clear(tape_addresses)
         m.submodules.tape_words     = clear(tape_words)
@@ -125,9 +131,7 @@ class Accelerator(wiring.Component):
             windows.data.eq(activations.read_data),
             array.words.eq(windows.words),
             array.depthwise.eq(sequencer.layer.depthwise),
-            array.maximum.eq(sequencer.layer.maximum),
-            array.in_strips.eq(sequencer.layer.in_strips),
-            array.gathers.eq(sequencer.layer.gathers),
+            *self.settings(array, sequencer.layer),
             array.channel_last.eq(sequencer.layer.channel_last),
             array.may_finish.eq(writer.may_finish),
             writer.layer.eq(sequencer.layer),
@@ -148,13 +152,22 @@ class Accelerator(wiring.Component):
         ]
         # The memories' many wires listen to copies, a cycle late: the engine does not use them yet
         # when a run begins.
-        engaged = copied(m, platform, self.busy, config.channels)
+        engaged = copied(m, platform, self.busy, config.word_bytes)
         self.connect_memories(m, engaged, tape, activations, windows, writer)
         return m
 
+    def settings(self, array: MacArray | CodeArray, layer: data.View) -> list[Any]:
+        """Assignments of what only an array of its kind has to know of a layer."""
+        if isinstance(array, MacArray):
+            return [array.maximum.eq(layer.maximum), array.in_strips.eq(layer.in_strips),
+                    array.gathers.eq(layer.gathers)]
+        byte_input, byte_result = (layer[CODE_FIELDS[name]]
+                                   for name in ("byte_input", "byte_result"))
+        return [array.byte_input.eq(byte_input), array.blocks_only.eq(byte_input | byte_result)]
+
     def connect_memories(self, m: Module, engaged: list[Signal], tape: EngineMemory,
-                         activations: EngineMemory, windows: WindowMemory, writer: ResultWriter
-                         ) -> None:
+                         activations: EngineMemory | HalvesMemory, windows: WindowMemory,
+                         writer: ResultWriter) -> None:
         """Share the memories between the engine (while ``engaged``) and the host (while idle)."""
         load = self.load.payload
         loading = Signal()
@@ -186,13 +199,17 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 activations.read_enable.eq(windows.enable),
                 activations.read_address.eq(windows.address),
-                activations.write_enable.eq(writer.write),
+                activations.write_enable.eq(
+                    writer.write.replicate(2) & writer.halves if self.config.codes
+                    else writer.write),
                 activations.write_address.eq(writer.address),
             ]
         with m.Else():
             m.d.comb += [
                 activations.read_enable.eq(accepted),
                 activations.read_address.eq(self.read.payload),
-                activations.write_enable.eq(loading & ~load.space),
+                activations.write_enable.eq(
+                    (loading & ~load.space).replicate(2) if self.config.codes
+                    else loading & ~load.space),
                 activations.write_address.eq(load.address),
             ]

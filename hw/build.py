@@ -222,7 +222,7 @@ def make_report(request: Request, model: Model, program: Program, accuracy: dict
         "sim": {key: simulation[key] for key in ("samples", "inputs", "mismatches")},
         "layers": simulation["layers"],
         "memory": {"tape_bytes": program.tape_size,
-                   "activation_bytes": program.activation_words * program.config.channels},
+                   "activation_bytes": program.activation_words * program.config.word_bytes},
         "engine": asdict(program.config), "seed": bitstream.seed,
         "critical_path": bitstream.critical_path_ns,
         "preset": model.metadata.get("preset"),

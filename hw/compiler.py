@@ -7,8 +7,10 @@ import numpy as np
 from ref.errors import UserError
 from ref.model import Model
 
+from .code_lowering import lower_codes
+from .code_words import code_constants, code_weights, halves_word
 from .config import EngineConfig
-from .descriptor import COORDINATE_BITS, pack_descriptor
+from .descriptor import CODE_FIELDS, COORDINATE_BITS, pack_descriptor
 from .lowering import lower
 from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
@@ -29,7 +31,7 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     whichever takes fewest cycles. Raises `UserError` naming the layer or the memory that the engine
     is too small for, and by how much.
     """
-    lowering = lower(model, config)
+    lowering = lower_codes(model, config) if config.codes else lower(model, config)
     directions = [lowering]
     if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
            for step in lowering.steps):
@@ -88,7 +90,9 @@ def assemble(model: Model, config: EngineConfig, lowering: Lowering, cycles: lis
         own = [index for index, step in enumerate(steps) if step.name == layer.name]
         layers.append(ProgramLayer(
             layer.name, placements[layer.output], len(own), sum(steps[index].macs for index in own),
-            sum(cycles[index] for index in own)))
+            sum(cycles[index] for index in own),
+            tuple(int(steps[index].upper_half) for index in own) if len(own) > 1 and config.codes
+            else ()))
     if sum(cycles) >= Sequencer.longest_run:
         raise UserError(f"the network takes {sum(cycles)} cycles and the engine's watchdog ends a "
                         f"run after {Sequencer.longest_run}; use a smaller input or a larger board")
@@ -98,7 +102,7 @@ def assemble(model: Model, config: EngineConfig, lowering: Lowering, cycles: lis
             f"the weights need {len(words) * config.tape_bytes} bytes and the board has "
             f"{config.tape_depth * config.tape_bytes}: {excess} bytes too many; "
             "use a smaller network or a larger board")
-    tape = np.zeros((len(words), config.channels), np.uint8)
+    tape = np.zeros((len(words), config.word_bytes), np.uint8)
     tape[:, :config.tape_bytes] = words
     return Program(config=config, tape=tape, pads=pads,
                    input=placements[model.input.tensor],
@@ -120,10 +124,16 @@ def check_extent(step: Step) -> None:
 
 
 def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, list[int]]:
-    """The distinct padding words, uint8 [words, channels], and each step's index among them."""
+    """The distinct padding words, uint8 [words, bytes], and each step's index among them."""
     distinct: list[bytes] = []
     addresses = []
     for step in steps:
+        if config.codes:
+            word = halves_word(step, config)
+            if word not in distinct:
+                distinct.append(word)
+            addresses.append(distinct.index(word))
+            continue
         pad = step.pad if step.strips == 1 else step.pad[:1].repeat(config.channels)
         groups = -(-len(pad) // config.channels)
         rows = np.zeros((groups, config.channels), np.uint8)
@@ -137,7 +147,7 @@ def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, 
         if word not in distinct:
             distinct.append(word)
         addresses.append(distinct.index(word))
-    return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, config.channels), addresses
+    return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, config.word_bytes), addresses
 
 
 def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
@@ -150,6 +160,8 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     inputs, (_, lines, columns) = step.shape[0], step.result
     word = config.channels // step.strips                    # channels of a pixel in a word
     result_word = config.channels if step.gathers else word
+    if step.byte_input:
+        word = 1                                             # four times, and no other channel
     products = (step.repeats,) if step.depthwise else tuple(
         min(word, inputs - start) for start in range(0, inputs, word))
     tiles = -(-columns // config.pixels)
@@ -162,7 +174,7 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
                 and stride_y <= kernel_rows and not step.gathers),
         stride_rows=stride_y, row_places=places,
         pixel_last=columns - (tiles - 1) * config.pixels - 1,
-        groups=-(-step.result[0] // result_word))
+        groups=-(-step.result[0] // result_word), blocks_only=step.blocks_only)
 
 
 def column_strides(step: Step) -> tuple[int, int]:
@@ -216,12 +228,13 @@ def descriptor_fields(step: Step, config: EngineConfig, sources: list[Placement]
                   + (shape.tiles - 1) * config.pixels) * result_pixel
     result_inner, result_outer = (
         (columns + rows * result_columns) * result_pixel for columns, rows in result_steps)
-    return {
+    fields = {
         "in_strips": int(step.strips > 1 and not step.gathers), "gathers": int(step.gathers),
         "strip_pad": int(step.pad[0]), "strip_words": height * width * pixel,
         "depthwise": int(step.depthwise), "maximum": int(step.maximum), "hold": int(step.hold),
         "signed_output": int(step.signed_output), "last_layer": int(last_layer),
-        "shift": config.shifts.index(step.shift), "lo": step.lo, "slides": int(shape.slides),
+        "shift": 0 if config.codes else config.shifts.index(step.shift), "lo": step.lo,
+        "slides": int(shape.slides),
         "channel_last": shape.products[-1] - 1, "input_group_last": input_groups_back,
         "kernel_row_last": kernel_rows - 1, "kernel_column_last": kernel_columns - 1,
         "inner_last": inner_last, "outer_last": outer_last,
@@ -249,6 +262,9 @@ def descriptor_fields(step: Step, config: EngineConfig, sources: list[Placement]
         "result_pixel": result_pixel, "result_inner": result_inner, "result_outer": result_outer,
         "result_group": 1 - first_back,
     }
+    if config.codes:
+        fields |= {CODE_FIELDS[name]: int(getattr(step, name)) for name in CODE_FIELDS}
+    return fields
 
 
 def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
@@ -256,6 +272,13 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
 
     Strips all have the same: a group is then of fewer channels, and repeated.
     """
+    if config.codes:
+        constants = code_constants(step, config)
+        for group, weights in enumerate(code_weights(step, config)):
+            start = group * config.channels
+            yield from constant_words(constants[start:start + config.channels], config)
+            yield from weights
+        return
     copies = 1 if step.gathers else step.strips
     channels = config.channels // copies
     word = config.channels // step.strips
@@ -267,8 +290,8 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs] = channel_constants(step, config)
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
-        together = np.array([config.requantized(lane) for lane in range(config.requantizers)])
-        yield from constant_words(mine[together.T.ravel()], config)
+        order = np.array([config.requantized(lane) for lane in range(config.requantizers)]).T
+        yield from constant_words(mine[order.ravel()], config)
         weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)

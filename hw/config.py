@@ -7,6 +7,12 @@ from dataclasses import asdict, dataclass
 from ref.errors import UserError
 from ref.model import SHIFTS
 
+#: Bits of a biased sum below those of the products of levels: levels of four bits are bytes / 2^3.
+FRACTION_BITS = 3
+#: Bits by which a channel of an engine of codes names its shift, and how many and far these can be.
+SHIFT_BITS = 3
+CODE_SHIFTS, MOST_SHIFT = 1 << SHIFT_BITS, 16 + FRACTION_BITS
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -15,6 +21,9 @@ class EngineConfig:
     A word of activation memory holds ``channels`` bytes, one of the tape ``channels`` weights.
     ``tape_depth`` and ``activation_depth`` are in words; ``requantizers`` results are produced per
     cycle.
+
+    With ``codes`` activations are AUSN codes of four bits, two in a byte, the first half of the
+    channels are multiplied by in blocks, and the others are shifted and added (`hw.code_array`).
     """
 
     channels: int                # C: bytes per memory word, output channels at a time
@@ -34,6 +43,7 @@ class EngineConfig:
     shifts: tuple[int, ...] = SHIFTS    # of requantizations, as many of the reference's as needed
     table_pixels: int = 0        # the last pixels' multipliers are made of lookup tables
     pipelined: bool = False      # more registers, and multiplexers behind them, as suits ECP5
+    codes: bool = False          # lanes of both kinds, on activations in codes
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
@@ -62,6 +72,9 @@ class EngineConfig:
         if self.channels * self.weight_bits % 8:
             raise UserError(f"weight_bits must be such that the {self.channels} channels' weights "
                             f"are whole bytes, not {self.weight_bits}")
+        if self.codes:
+            self._check_codes()
+            return
         if self.shifts != tuple(shift for shift in SHIFTS
                                 if shift == SHIFTS[0] or shift in self.shifts):
             raise UserError(f"shifts must be {SHIFTS[0]} and some of "
@@ -72,6 +85,21 @@ class EngineConfig:
             raise UserError(f"bias_bits must be 0 to {24 - self.accumulator_bits}, "
                             f"not {self.bias_bits}")
 
+    def _check_codes(self) -> None:
+        """Refuse what engines of codes are not made for."""
+        if (self.channels, self.weight_bits, self.strips, self.accumulator_bits, self.bias_bits,
+                self.requantizers) != (8, 4, 1, 16, 0, 4):
+            raise UserError("an engine of codes has 8 channels, 4 requantizers, weights of 4 bits, "
+                            "sums of 16 and no strips")
+        if self.pipelined or self.table_pixels or self.maximum or self.leaky or self.clips:
+            raise UserError("an engine of codes has no pipelined lanes, products of lookup tables, "
+                            "max pooling, leaky ReLU or clip bounds")
+        if not 1 <= len(self.shifts) <= CODE_SHIFTS or (
+                list(self.shifts) != sorted(set(self.shifts))
+                or not 1 <= self.shifts[0] <= self.shifts[-1] <= MOST_SHIFT):
+            raise UserError(f"an engine of codes has up to {CODE_SHIFTS} shifts, from 1 to "
+                            f"{MOST_SHIFT} and growing, not {self.shifts}")
+
     @property
     def mac_units(self) -> int:
         """Products per cycle."""
@@ -81,6 +109,21 @@ class EngineConfig:
     def biased_bits(self) -> int:
         """Bits of a sum with its bias."""
         return self.accumulator_bits + self.bias_bits
+
+    @property
+    def block_channels(self) -> int:
+        """Channels whose products multiplier blocks make; with codes half of them."""
+        return self.channels // 2 if self.codes else self.channels
+
+    @property
+    def activation_bits(self) -> int:
+        """Bits of an activation in memory."""
+        return 4 if self.codes else 8
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of an activation word."""
+        return self.channels * self.activation_bits // 8
 
     @property
     def tape_bytes(self) -> int:
@@ -94,7 +137,12 @@ class EngineConfig:
 
     @property
     def constant_bytes(self) -> int:
-        """Bytes of a channel's constants (`hw.requantizer.constants_layout`)."""
+        """Bytes of a channel's constants (`hw.requantizer.constants_layout`).
+
+        With codes they are `hw.code_requantizer.constants_layout`'s.
+        """
+        if self.codes:
+            return -(-(self.accumulator_bits + FRACTION_BITS + SHIFT_BITS) // 8)
         return 5 + 2 * self.leaky + self.clips
 
     @property
@@ -124,9 +172,12 @@ class EngineConfig:
     def digest(self) -> int:
         """A 32-bit fingerprint by which a host recognises the bitstream.
 
-        What the multipliers are made of makes no difference to a program.
+        What the multipliers are made of makes no difference to a program. Engines of bytes have
+        the fingerprints they had before there were others.
         """
         fields = asdict(self)
         del fields["table_pixels"]
+        if not self.codes:
+            del fields["codes"]
         text = json.dumps(fields, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

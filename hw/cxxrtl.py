@@ -36,7 +36,7 @@ class CompiledEngine:
     """
 
     def __init__(self, library: Path, config: EngineConfig) -> None:
-        self.channels = config.channels
+        self.word_bytes = config.word_bytes
         try:
             self._library = ctypes.CDLL(str(library))
         except OSError as error:
@@ -53,18 +53,18 @@ class CompiledEngine:
         """Write words (uint8 [n, channels]) through the accelerator's load port."""
         words = np.ascontiguousarray(words, np.uint8)
         self._library.engine_load(self._handle, space, ctypes.c_uint32(address), _pointer(words),
-                                  ctypes.c_uint32(len(words)), self.channels)
+                                  ctypes.c_uint32(len(words)), self.word_bytes)
 
     def run(self, limit: int) -> Trace:
         """Run the program once; raise `UserError` when it hangs."""
-        cycles = self._library.engine_run(self._handle, ctypes.c_int64(limit), self.channels)
+        cycles = self._library.engine_run(self._handle, ctypes.c_int64(limit), self.word_bytes)
         if cycles < 0:
             raise UserError(f"the simulated engine did not finish within {limit} cycles; "
                             "this is a defect in the engine or its program")
         count = self._library.engine_writes(self._handle)
         addresses = np.zeros(count, np.uint32)
         steps = np.zeros(count, np.uint32)
-        words = np.zeros((count, self.channels), np.uint8)
+        words = np.zeros((count, self.word_bytes), np.uint8)
         ends = np.zeros(self._library.engine_layers(self._handle), np.uint64)
         self._library.engine_trace(self._handle, _pointer(addresses), _pointer(steps),
                                    _pointer(words), _pointer(ends))

@@ -20,6 +20,7 @@ from ref.model import (
     Tensor,
 )
 
+from .code_lowering import fitted_shifts, in_codes
 from .compiler import compile_program
 from .config import EngineConfig
 from .floorplan import product_blocks
@@ -43,6 +44,12 @@ BLOCK_BYTES = 2048
 #: is made of lookup tables, in slices.
 ICE40_ARRAY = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=SPRAM_WORDS,
                            activation_depth=SPRAM_WORDS, single_port=True, multiplier_slice=4)
+#: The one for activations in codes: the blocks are as many lanes, of words twice as wide, and make
+#: their sums as well; as many lanes again shift and add. The shifts are the network's.
+ICE40_CODES = EngineConfig(channels=8, pixels=4, requantizers=4, tape_depth=SPRAM_WORDS,
+                           activation_depth=SPRAM_WORDS, single_port=True, accumulator_bits=16,
+                           weight_bits=4, shifts=tuple(range(5, 13)), maximum=False, leaky=False,
+                           clips=False, codes=True)
 #: Channels and pixels of the arrays for ECP5.
 ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
 #: Most lanes of an array that is chosen without being asked for. Larger ones need fewer cycles, but
@@ -63,14 +70,15 @@ PATIENCE = 1 / 8
 def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program:
     """Compile ``model`` for the engine on ``board`` that needs few cycles and few multipliers.
 
-    On iCE40 the engine is the same for every network; on ECP5 its array is the smallest that is
-    about as quick as the quickest that fits, and its memories are as deep and its numbers as wide
-    as this network needs. ``lanes`` is the number of products per cycle that the array must have,
-    by default `COMMON_LANES` or fewer. Raises `UserError` with the number of missing bytes when the
-    board is too small, and when it has no array of so many lanes.
+    On iCE40 the engine is the same for every network of bytes, and another for those in codes; on
+    ECP5 its array is the smallest that is about as quick as the quickest that fits, and its
+    memories are as deep and its numbers as wide as this network needs. ``lanes`` is the number of
+    products per cycle that the array must have, by default `COMMON_LANES` or fewer. Raises
+    `UserError` with the number of missing bytes when the board is too small, and when it has no
+    array of so many lanes.
     """
     model = without_large_constants(model)
-    arrays = ([ICE40_ARRAY] if board.family == "ice40"
+    arrays = ([ice40_array(model)] if board.family == "ice40"
               else list(ecp5_arrays(model, board.budget)))
     if lanes is not None:
         sizes = sorted({array.mac_units for array in arrays})
@@ -83,7 +91,7 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
     else:
         arrays = [array for array in arrays if array.mac_units <= COMMON_LANES]
     if board.family == "ice40":
-        return compile_program(model, ICE40_ARRAY)
+        return compile_program(model, arrays[0])
     programs, refusals = [], []
     for config in arrays:
         try:
@@ -95,6 +103,13 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
     limit = (1 + PATIENCE) * min(program.predicted_cycles for program in programs)
     return min((program for program in programs if program.predicted_cycles <= limit),
                key=lambda program: (program.config.mac_units, program.predicted_cycles))
+
+
+def ice40_array(model: Model) -> EngineConfig:
+    """The engine for iCE40UP5K, of bytes or, where the model has activations in codes, of these."""
+    if not in_codes(model):
+        return ICE40_ARRAY
+    return replace(ICE40_CODES, shifts=fitted_shifts(model))
 
 
 def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:

@@ -56,7 +56,8 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
     places = sites.multipliers()
     each = product_blocks(config)
     first = max((len(places) - each * channels - lanes) // 8 * 4, 0)
-    plan, homes = {}, []
+    plan: dict[str, str] = {}
+    homes: list[np.ndarray] = []
     for c in range(channels):
         own = places[first + each * c + lanes * c // channels:][:each]
         plan |= {f"array.multiplier{2 * k}_{c}.multiplier.": site.name

@@ -117,16 +117,16 @@ class Host:
             self._request(command, 0, address + start, len(part), part.tobytes())
 
     def _read(self, address: int, count: int) -> np.ndarray:
-        """Activation words, uint8 [count, channels]."""
+        """Activation words, uint8 [count, word bytes]."""
         assert self._program is not None
-        channels = self._program.config.channels
-        step = max(FRAME_BYTES // channels, 1)
+        word_bytes = self._program.config.word_bytes
+        step = max(FRAME_BYTES // word_bytes, 1)
         parts = []
         for start in range(0, count, step):
             part = min(step, count - start)
-            parts.append(self._request(Command.READ_ACTIVATIONS, part * channels,
+            parts.append(self._request(Command.READ_ACTIVATIONS, part * word_bytes,
                                        address + start, part))
-        return np.frombuffer(b"".join(parts), np.uint8).reshape(count, channels)
+        return np.frombuffer(b"".join(parts), np.uint8).reshape(count, word_bytes)
 
     def _request(self, command: Command, answer_bytes: int, address: int = 0, words: int = 0,
                  payload: bytes | None = None) -> bytes:

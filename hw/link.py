@@ -42,11 +42,11 @@ class Link(wiring.Component):
             raise ValueError(f"Link timeout must be at least one clock cycle, not {timeout!r}")
         self.config = config
         self.timeout = timeout
-        word = 8 * config.channels
+        word = 8 * config.word_bytes
         super().__init__({
             "i":      In(stream.Signature(8)),
             "o":      Out(stream.Signature(8)),
-            "load":   Out(stream.Signature(load_layout(config.channels))),
+            "load":   Out(stream.Signature(load_layout(config.word_bytes))),
             "read":   Out(stream.Signature(16)),
             "data":   In(stream.Signature(word)),
             "start":  Out(1),
@@ -58,7 +58,7 @@ class Link(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Build the circuit."""
         m = Module()
-        channels = self.config.channels
+        word_bytes = self.config.word_bytes
         m.submodules.crc = crc = CRC16_IBM_3740(data_width=8).create()
 
         header  = Signal(StructLayout({"command": 8, "address": 16, "words": 16}))
@@ -66,8 +66,8 @@ class Link(wiring.Component):
         left    = Signal(16)             # bytes of payload still to come or to be sent
         index   = Signal(range(_HEADER_BYTES + _CRC_BYTES))   # byte of a part of fixed length
         status  = Signal(Status)
-        word    = Signal(8 * channels, reset_less=True)            # received
-        word_done = left[:exact_log2(channels)] == 0
+        word    = Signal(8 * word_bytes, reset_less=True)            # received
+        word_done = left[:exact_log2(word_bytes)] == 0
         silence = Signal(ceil_log2(self.timeout) + 1)
         silent  = silence[-1]
         received = self.i.valid & self.i.ready
@@ -77,7 +77,7 @@ class Link(wiring.Component):
 
         # The header is whole for two bytes, its CRC, before it is acted on.
         outside = Signal()
-        longest = 0xFFFF // channels
+        longest = 0xFFFF // word_bytes
         depth = Mux(command == Command.WRITE_TAPE,
                     self.config.tape_depth, self.config.activation_depth)
         m.d.sync += outside.eq((header.address + header.words > depth) | (header.words > longest))
@@ -137,7 +137,7 @@ class Link(wiring.Component):
                     refuse(Status.TIMED_OUT)
             with m.State("Dispatch"):
                 m.d.comb += crc.start.eq(1)
-                m.d.sync += [index.eq(0), left.eq(header.words << exact_log2(channels))]
+                m.d.sync += [index.eq(0), left.eq(header.words << exact_log2(word_bytes))]
                 with m.If(~crc.match_detected):
                     refuse(Status.DAMAGED)
                 with m.Else():
@@ -149,7 +149,7 @@ class Link(wiring.Component):
                     m.next = "Payload-CRC"
                 with m.Elif(self.i.valid):
                     m.d.sync += left.eq(left - 1)
-                    with m.If(left[:exact_log2(channels)] == 1):
+                    with m.If(left[:exact_log2(word_bytes)] == 1):
                         m.next = "Complete"
                 with m.Elif(silent):
                     refuse(Status.TIMED_OUT)
@@ -219,7 +219,7 @@ class Link(wiring.Component):
                 with m.If(self.o.ready):
                     m.d.sync += left.eq(left - 1)
                     m.next = "Body"
-                    with m.If(left[:exact_log2(channels)] == 1):
+                    with m.If(left[:exact_log2(word_bytes)] == 1):
                         m.d.comb += self.data.ready.eq(command == Command.READ_ACTIVATIONS)
             with m.State("Response-CRC"):
                 m.d.comb += [

@@ -20,9 +20,8 @@ def place_maps(model: Model, config: EngineConfig, lowering: Lowering, first: in
     placements: dict[str, Placement] = {}
 
     def placed(name: str, address: int) -> Placement:
-        one = lowering.maps[name]
-        return Placement(name, address, one.shape, one.signed, config.channels, transposed,
-                         strips.get(name, 1))
+        return lowering.maps[name].placed(name, address, config.channels, transposed,
+                                          strips.get(name, 1))
 
     for name, (born, _) in used.items():
         placement = placed(name, first)
@@ -40,9 +39,9 @@ def place_maps(model: Model, config: EngineConfig, lowering: Lowering, first: in
     end = memory_words(placements)
     if end > config.activation_depth:
         raise UserError(
-            f"the feature maps need {end * config.channels} bytes and the board has "
-            f"{config.activation_depth * config.channels}: "
-            f"{(end - config.activation_depth) * config.channels} bytes too many; "
+            f"the feature maps need {end * config.word_bytes} bytes and the board has "
+            f"{config.activation_depth * config.word_bytes}: "
+            f"{(end - config.activation_depth) * config.word_bytes} bytes too many; "
             "use a smaller input or a larger board")
     return placements
 

@@ -88,6 +88,7 @@ class ProgramLayer:
     steps: int
     macs: int                            # useful products
     predicted_cycles: int
+    halves: tuple[int, ...] = ()         # which half of words each step writes; (): whole words
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ class Program:
     """Everything an engine needs to run one network."""
 
     config: EngineConfig
-    tape: np.ndarray                     # uint8 [words, channels]: the weight memory from word 0;
+    tape: np.ndarray                     # uint8 [words, word bytes]: the weight memory from word 0;
                                          # a word's ``config.tape_bytes`` first, then zeros
-    pads: np.ndarray                     # uint8 [words, channels]: to activation word 0 on
+    pads: np.ndarray                     # uint8 [words, word bytes]: to activation word 0 on
     input: Placement
     output: Placement
     layers: tuple[ProgramLayer, ...]

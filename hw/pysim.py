@@ -68,9 +68,9 @@ class AmaranthEngine:
             warnings.simplefilter("default")
             with nullcontext() if self.vcd is None else simulator.write_vcd(str(self.vcd)):
                 simulator.run()
-        words = b"".join(word.to_bytes(self.config.channels, "little") for _, _, word in writes)
+        words = b"".join(word.to_bytes(self.config.word_bytes, "little") for _, _, word in writes)
         return Trace(
             addresses=np.array([address for address, _, _ in writes], np.uint32),
             steps=np.array([step for _, step, _ in writes], np.uint32),
-            words=np.frombuffer(words, np.uint8).reshape(-1, self.config.channels),
+            words=np.frombuffer(words, np.uint8).reshape(-1, self.config.word_bytes),
             step_ends=np.array(ends, np.uint64), cycles=cycles)

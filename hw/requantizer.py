@@ -109,7 +109,7 @@ class Requantizer(wiring.Component):
         sign    = Signal(reset_less=True)
         m.d.sync += [
             half.eq(scaled.o),
-            outside.eq(Array(self.beyond(product))[self.shift]),
+            outside.eq(Array(beyond(product, self.shifts))[self.shift]),
             sign.eq(product < 0),
         ]
 
@@ -156,18 +156,6 @@ class Requantizer(wiring.Component):
                     for start in range(0, 16, step)]
         return adder_tree(partials)
 
-    def beyond(self, product: Signal) -> list[Value]:
-        """For each shift, whether bits above the chosen ones differ from the sign."""
-        differing = []
-        above, end = Const(0, 1), len(product)
-        for shift in reversed(self.shifts):
-            first = min(shift - 1 + HALF_BITS - 1, end)
-            sign = product[-1].replicate(end - first)
-            above = above | (product[first:end] ^ sign).any()
-            differing.append(above)
-            end = first
-        return differing[::-1]
-
     def less(self, m: Module, value: Value, limit: Value) -> Value:
         """``value < limit``, of a byte and a stored number, by the sign of their difference."""
         difference = ChoosingAdder(HALF_BITS, alternative=False)
@@ -176,6 +164,19 @@ class Requantizer(wiring.Component):
         m.d.comb += [subtracted.eq(limit), difference.a.eq(value), difference.b.eq(~subtracted),
                      difference.choose.eq(1), difference.carry.eq(1)]
         return difference.o < 0
+
+
+def beyond(product: Signal, shifts: tuple[int, ...]) -> list[Value]:
+    """For each shift, whether bits above the chosen ones differ from the sign."""
+    differing = []
+    above, end = Const(0, 1), len(product)
+    for shift in reversed(shifts):
+        first = min(shift - 1 + HALF_BITS - 1, end)
+        sign = product[-1].replicate(end - first)
+        above = above | (product[first:end] ^ sign).any()
+        differing.append(above)
+        end = first
+    return differing[::-1]
 
 
 def adder_tree(terms: list) -> object:

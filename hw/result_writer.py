@@ -6,10 +6,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from .adder import ChoosingAdder
+from .code_requantizer import LATENCY as CODE_LATENCY
+from .code_requantizer import CodeRequantizer
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
 from .copies import spread
-from .descriptor import ADDRESS_BITS, DescriptorLayout
+from .descriptor import ADDRESS_BITS, CODE_FIELDS, DescriptorLayout
 from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
 from .words import TAGS, word_layout
@@ -31,13 +33,14 @@ class ResultWriter(wiring.Component):
     may_finish : Out(1)
     constant : In(tape word), constant_valid : In(1), constant_ready : Out(1)
     write, address, data : Out, the memory's write port
+    halves : Out(2), of an engine of codes: which halves of a word are written
     layer_done : Out(1), with the layer's last write
     """
 
     def __init__(self, config: EngineConfig, array_latency: int) -> None:
         self.config = config
         self.array_latency = array_latency
-        word = word_layout(config.channels)
+        word = word_layout(config.word_bytes)
         super().__init__({
             "layer":       In(DescriptorLayout()),
             "begin":       In(1),
@@ -54,7 +57,7 @@ class ResultWriter(wiring.Component):
             "address":     Out(ADDRESS_BITS),
             "data":        Out(word),
             "layer_done":  Out(1),
-        })
+        } | ({"halves": Out(2)} if config.codes else {}))
 
     def elaborate(self, platform: object) -> Elaboratable:
         """The sums, the requantizers, and counters delayed to match them."""
@@ -109,8 +112,8 @@ class ResultWriter(wiring.Component):
         settings = [Cat(layer.shift, layer.signed_output)] * lanes
         if config.pipelined:
             settings = spread(m, platform, settings[0], lanes)
-        results = []
-        for lane in range(lanes):
+        results: list[Value] = []
+        for lane in range(lanes if not config.codes else 0):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
                 leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
@@ -122,24 +125,29 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
             lower, upper, choice = chosen[lane]
             m.d.comb += [unit.acc[0].eq(lower), unit.acc[1].eq(upper), unit.upper.eq(choice)]
+        blocks_only: Value = Const(0)
+        if config.codes:
+            results = self.codes(m, chosen, banks.o)
+            # Their results are the first chunk's of a word.
+            blocks_only = (layer[CODE_FIELDS["byte_input"]] | layer[CODE_FIELDS["byte_result"]])
+            word_end = chunk == Mux(blocks_only, 0, chunks - 1)
 
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
                       tags.group_last, tags.layer_last)
-        for stage in range(config.pipelined + requantizer_latency(pipelined=config.pipelined)):
+        for stage in range(CODE_LATENCY if config.codes else config.pipelined
+                           + requantizer_latency(pipelined=config.pipelined)):
             later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
-        # Gather R bytes a cycle; of each requantizer's the oldest end up lowest.
-        gathered = [Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
-                    for lane in range(lanes)]
-        for lane, (own, result) in enumerate(zip(gathered, results, strict=True)):
-            with m.If(valid if chunks > 1 else 1):
-                m.d.sync += own.eq(Cat(own, result)[8:])
-            for place, c in enumerate(config.requantized(lane)):
-                m.d.comb += self.data[c].eq(own.word_select(place, 8))
+        if config.codes:
+            gathered = Signal(8 * config.word_bytes, reset_less=True)
+            self.gather_codes(m, gathered, results, blocks_only)
+            m.d.comb += self.data.eq(gathered)
+        else:
+            self.gather(m, results, valid)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
                                                                   & layer_last)]
 
@@ -165,6 +173,49 @@ class ResultWriter(wiring.Component):
         with m.If(self.begin):
             m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
+
+    def gather(self, m: Module, results: list[Value], valid: Value) -> None:
+        """Gather R bytes a cycle to a word; of each requantizer's the oldest end up lowest."""
+        config = self.config
+        chunks = config.channels // config.requantizers
+        for lane, result in enumerate(results):
+            own = Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
+            with m.If(valid if chunks > 1 else 1):
+                m.d.sync += own.eq(Cat(own, result)[8:])
+            for place, c in enumerate(config.requantized(lane)):
+                m.d.comb += self.data[c].eq(own.word_select(place, 8))
+
+    def codes(self, m: Module, chosen: list[tuple[Value, Value, Value]], constants: Value
+              ) -> list[Value]:
+        """The results of an engine of codes: codes in the lower halves of bytes, or bytes."""
+        layer, results = self.layer, []
+        for lane, (acc, _, _) in enumerate(chosen):
+            m.submodules[f"requantizer{lane}"] = unit = CodeRequantizer(self.config)
+            m.d.comb += [
+                unit.acc.eq(acc),
+                unit.constants.eq(constants.word_select(lane, 8 * self.config.constant_bytes)),
+                unit.byte_result.eq(layer[CODE_FIELDS["byte_result"]]),
+                unit.signed_output.eq(layer.signed_output),
+            ]
+            results.append(unit.o)
+        return results
+
+    def gather_codes(self, m: Module, gathered: Signal, results: list[Value], blocks_only: Value
+                     ) -> None:
+        """Put a word together in ``gathered``.
+
+        Of codes a chunk is half a word, and the older one ends up in the lower half; where only the
+        blocks' lanes count it is both halves, one of which is written. Bytes have their lower
+        halves in the lower half of a word and their upper ones above.
+        """
+        layer = self.layer
+        half = len(gathered) // 2
+        low, high = (Cat(result[start:start + 4] for result in results) for start in (0, 4))
+        byte_result = layer[CODE_FIELDS["byte_result"]]
+        upper = layer[CODE_FIELDS["upper_half"]]
+        m.d.sync += gathered.eq(Cat(Mux(blocks_only, low, gathered[half:]),
+                                    Mux(byte_result, high, low)))
+        m.d.comb += self.halves.eq(Mux(blocks_only & ~byte_result, Cat(~upper, upper), 3))
 
     def chosen_sums(self, m: Module, platform: object, busy: Value, number: Value
                     ) -> list[tuple[Value, Value, Value]]:

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from .address_generator import AddressGenerator
+from .code_array import ARRAY_LATENCY, REST
+from .code_requantizer import LATENCY as CODE_LATENCY
 from .config import EngineConfig
 from .descriptor import descriptor_words
 from .mac_array import array_latency
@@ -28,6 +30,8 @@ def tape_latency(config: EngineConfig) -> int:
 
 def write_latency(config: EngineConfig) -> int:
     """From a tile's last product to its first requantized byte in the write register."""
+    if config.codes:
+        return ARRAY_LATENCY + 1 + CODE_LATENCY + 1
     return array_latency(config) + 1 + requantizer_latency(pipelined=config.pipelined) + 1
 
 
@@ -45,6 +49,7 @@ class LayerShape:
     row_places: int                      # rows of patches that fit the window memory
     pixel_last: int                      # last valid pixel of a row's last tile
     groups: int                          # groups of output channels
+    blocks_only: bool                    # a word is the first chunk of its pixel's results alone
 
 
 def layer_cycles(shape: LayerShape, config: EngineConfig, previous: LayerShape | None) -> int:
@@ -54,7 +59,7 @@ def layer_cycles(shape: LayerShape, config: EngineConfig, previous: LayerShape |
     """
     engine = _Clock(shape, config)
     begin = descriptor_words(config.tape_bytes) + tape_latency(config) + 1
-    engine.start(begin, None if previous is None else previous.pixel_last + 1)
+    engine.start(begin, previous)
     seen: dict[tuple, int] = {}
     group = 0
     while group < shape.groups:
@@ -84,17 +89,18 @@ class _Clock:
         self.word_cycles = config.channels // config.requantizers
         self.pixels = config.pixels
         self.constant_words = config.constant_words
-        self.array_latency = array_latency(config)
+        self.array_latency = ARRAY_LATENCY if config.codes else array_latency(config)
+        self.rest = REST if config.codes else 0
         self.write_latency = write_latency(config)
         self.tape_latency = tape_latency(config)
         self.row_latency = row_latency(config)
         self.blocking = config.single_port
         self.ends: list[int] = []
 
-    def start(self, begin: int, last_pixels: int | None) -> None:
+    def start(self, begin: int, previous: LayerShape | None) -> None:
         """``begin`` is the cycle of the sequencer's pulse; nothing is under way but the last tile.
 
-        ``last_pixels`` pixels of it were written, the last one in cycle -1; None: there was none.
+        It was of the layer ``previous``, its last word written in cycle -1; None: there was none.
         """
         self.issue = begin + AddressGenerator.latency - 1       # latest activation word
         # Rows in flight: when windows of those complete queue up, and when the last places became
@@ -109,10 +115,14 @@ class _Clock:
         self.product = begin                                    # latest product
         self.first_finish = begin - 10_000              # a group's first tile: last product
         # latest tile's last product
-        self.finish = begin - 10_000 if last_pixels is None else (
-            -self.write_latency - last_pixels * self.word_cycles)
+        self.finish = begin - 10_000 if previous is None else (
+            -1 - self.last_of_pixel(previous) - previous.pixel_last * self.word_cycles)
         self.writes: deque[int] = deque()                       # coming write cycles
         self.last_write = begin
+
+    def last_of_pixel(self, shape: LayerShape) -> int:
+        """Cycles from a tile's last product to the write of its first pixel's word."""
+        return self.write_latency + (0 if shape.blocks_only else self.word_cycles - 1)
 
     @property
     def now(self) -> int:
@@ -206,6 +216,8 @@ class _Clock:
         self.taken.append(max(self.queued + 1, self.product))
         earliest = self.taken[-1] + 1
         for index in range(products):
+            if index == 0:
+                earliest = max(earliest, self.finish + 1 + self.rest)
             if last and index == products - 1:
                 earliest = max(earliest, self.finish + self.drain)
             self.product = self.take_tape_word(earliest)
@@ -222,7 +234,7 @@ class _Clock:
 
     def write_tile(self, pixels: int) -> None:
         """Note when the tile's words are written."""
-        first = self.finish + self.write_latency + self.word_cycles - 1
+        first = self.finish + self.last_of_pixel(self.shape)
         self.last_write = first + (pixels - 1) * self.word_cycles
         if self.blocking:
             self.writes.extend(range(first, self.last_write + 1, self.word_cycles))

@@ -6,6 +6,8 @@ import numpy as np
 
 from ref.model import SHIFTS, Tensor, Window
 
+from .program import Placement
+
 
 @dataclass(frozen=True)
 class Map:
@@ -18,6 +20,11 @@ class Map:
     signed: bool
     within: str | None = None
     group: int = 0
+
+    def placed(self, tensor: str, address: int, channels: int, transposed: bool, strips: int
+               ) -> Placement:
+        """Where it lies, in words of ``channels``."""
+        return Placement(tensor, address, self.shape, self.signed, channels, transposed, strips)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class Step:
     group: int = 0                       # words of a target's pixel in front of those written
     strips: int = 1                      # that a word of the source holds (`hw.strips`)
     gathers: bool = False                # results are not in strips though the source is
+    byte_input: bool = False             # of an engine of codes: the map read holds bytes
+    byte_result: bool = False            # ... the one written
+    upper_half: bool = False             # ... results of byte input are the upper half of words
+    shifts: np.ndarray | None = None     # ... (O,), of its own in place of multiplier and shift
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -64,6 +75,11 @@ class Step:
     def repeats(self) -> int:
         """Products that a depthwise step makes of each word read."""
         return self.weight.shape[1] // len(self.sources)
+
+    @property
+    def blocks_only(self) -> bool:
+        """The lanes of an engine of codes that shift make nothing."""
+        return self.byte_input or self.byte_result
 
     def transposed(self) -> "Step":
         """The same step on maps with rows and columns exchanged."""

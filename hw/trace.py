@@ -16,7 +16,7 @@ class Trace:
 
     addresses: np.ndarray       # (W,) uint32
     steps: np.ndarray           # (W,) uint32, index of the step that wrote the word
-    words: np.ndarray           # (W, channels) uint8
+    words: np.ndarray           # (W, word bytes) uint8
     step_ends: np.ndarray       # (steps,) uint64, cycle of each step's last write, from 1
     cycles: int                 # busy cycles of the whole run
 
@@ -37,10 +37,21 @@ class Trace:
         firsts = np.searchsorted(self.steps, [0, *last_steps(layers)])
         tensors = {}
         for layer, start, stop in zip(layers, firsts, firsts[1:], strict=False):
-            memory[self.addresses[start:stop]] = self.words[start:stop]
+            if layer.halves:
+                self.write_halves(memory, slice(start, stop), layer.halves)
+            else:
+                memory[self.addresses[start:stop]] = self.words[start:stop]
             output = layer.output
             tensors[output.tensor] = output.unpack(memory[output.address:][:output.words])
         return tensors
+
+    def write_halves(self, memory: np.ndarray, written: slice, halves: tuple[int, ...]) -> None:
+        """Write a layer's words, of each step the half that it has made."""
+        first, size = self.steps[written.start], self.words.shape[1] // 2
+        for number, half in enumerate(halves):
+            own = np.flatnonzero(self.steps[written] == first + number) + written.start
+            columns = slice(half * size, (half + 1) * size)
+            memory[self.addresses[own], columns] = self.words[own, columns]
 
 
 def last_steps(layers: Iterable[ProgramLayer]) -> list[int]:
@@ -52,7 +63,7 @@ class Engine(Protocol):
     """A simulated accelerator, whatever simulates it."""
 
     def load(self, space: int, address: int, words: np.ndarray) -> None:
-        """Write words (uint8 [n, channels]) to the activation memory (space 0) or the tape (1)."""
+        """Write words (uint8 [n, bytes]) to the activation memory (space 0) or the tape (1)."""
 
     def run(self, limit: int) -> Trace:
         """Run the program; raise `UserError` when it does not end within ``limit`` cycles."""

@@ -4,10 +4,12 @@ from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, u
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from .ausn.activation import ActivationDecoder
+from .ausn.code_product import ACTIVATIONS, LEVEL_BITS
 from .buffer import Buffer
 from .config import EngineConfig
 from .copies import copied
-from .descriptor import ADDRESS_BITS, COORDINATE_BITS, DescriptorLayout
+from .descriptor import ADDRESS_BITS, CODE_FIELDS, COORDINATE_BITS, DescriptorLayout
 from .memory import memory_latency
 from .words import PLACE, TAGS, word_layout
 
@@ -53,7 +55,8 @@ class WindowMemory(wiring.Component):
     fetches all of its own.
 
     In a map of ``strips`` a word may hold what belongs to the neighbouring strips; it is moved to
-    its place on the way in (`neighbouring_strips`).
+    its place on the way in (`neighbouring_strips`). In an engine of codes they become levels then
+    (`levels`), and windows are of levels.
 
     Rows are requested as soon as a place for them is free. A row's windows queue up `row_latency`
     cycles after its last request was accepted, one a cycle, and are read only when taken. So no
@@ -69,7 +72,7 @@ class WindowMemory(wiring.Component):
     enable, address : Out, the activation memory's read port
     data : In, its answer, `memory_latency` cycles later
     o : Out(stream of TAGS), the windows
-    words : Out(P words), of the latest window taken
+    words : Out(P words; of codes P x C levels), of the latest window taken
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -77,8 +80,12 @@ class WindowMemory(wiring.Component):
         self.pixels = config.pixels
         self.channels = config.channels
         self.pipelined = config.pipelined
+        self.codes = config.codes
         self.memory_latency = memory_latency(config)
-        word = word_layout(config.channels)
+        word = word_layout(config.word_bytes)
+        window = word_layout(config.channels)
+        if config.codes:
+            window = data.ArrayLayout(unsigned(LEVEL_BITS), config.channels)
         super().__init__({
             "layer":   In(DescriptorLayout()),
             "begin":   In(1),
@@ -89,7 +96,7 @@ class WindowMemory(wiring.Component):
             "address": Out(ADDRESS_BITS),
             "data":    In(word),
             "o":       Out(stream.Signature(TAGS)),
-            "words":   Out(data.ArrayLayout(word, config.pixels)),
+            "words":   Out(data.ArrayLayout(window, config.pixels)),
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
@@ -139,7 +146,9 @@ class WindowMemory(wiring.Component):
         if self.strips > 1:
             word = self.neighbouring_strips(m, copied(
                 m, platform, Cat(coming.before, coming.after), self.channels))
-        bits = self.data.shape().size
+        if self.codes:
+            word = self.levels(m)
+        bits = word.shape().size
         parts = [slice(low, min(low + PART_BITS, bits)) for low in range(0, bits, PART_BITS)]
         reads = [Cat(taken, windows.o.payload.place)] * len(parts)
         if self.pipelined:
@@ -181,6 +190,17 @@ class WindowMemory(wiring.Component):
             before, here, after = (stored[c + offset] for offset in (0, own, 2 * own))
             from_before, from_after = moves[c]
             m.d.comb += word[c].eq(Mux(from_before, before, Mux(from_after, after, here)))
+        return word
+
+    def levels(self, m: Module) -> Value:
+        """The levels of the word that arrived, or its codes themselves where they are of bytes."""
+        word = Signal(data.ArrayLayout(unsigned(LEVEL_BITS), self.channels))
+        plain = self.layer[CODE_FIELDS["byte_input"]]
+        for c in range(self.channels):
+            code = self.data.as_value().word_select(c, ACTIVATIONS.bits)
+            m.submodules[f"decoder{c}"] = decoder = ActivationDecoder(ACTIVATIONS)
+            m.d.comb += [decoder.code.eq(code),
+                         word[c].eq(Mux(plain, code, decoder.o >> decoder.byte_shift))]
         return word
 
     def place_of(self, row: Value, column: Value) -> Value:

@@ -17,26 +17,34 @@ from .ranges import EQUAL_LEVELS, FLOOR, channel_ranges, tensor_range
 CANDIDATES = np.linspace(0.3, 1.0, 15)
 #: Bins that the values of all channels are counted in again where they share a step.
 SHARED_BINS = 4096
+#: Bits of the exponent of activations in front of lanes that shift and add.
+LANES_EXPONENT = 2
 
 
-def activation_codes(bits: int) -> tuple[AusnCode, ...]:
-    """Every code of ``bits`` (2..7) bits whose levels are bytes."""
+def activation_codes(bits: int, lanes: bool = False) -> tuple[AusnCode, ...]:
+    """Every code of ``bits`` (2..7) bits whose levels are bytes.
+
+    For ``lanes`` that shift and add (`hw.code_array`) the one with two bits of the exponent, whose
+    levels are narrow.
+    """
     codes = (AusnCode(exponent, bits - exponent) for exponent in EXPONENT_BITS if exponent <= bits)
-    return tuple(code for code in codes if code.largest < 256)
+    return tuple(code for code in codes
+                 if code.largest < 256 and (not lanes or code.exponent == LANES_EXPONENT))
 
 
-def coded_steps(maps: list[Statistics], method: str, bits: int, apart: bool
-                ) -> tuple[AusnCode, np.ndarray]:
+def coded_steps(maps: list[Statistics], method: str, bits: int, apart: bool,
+                lanes: bool = False) -> tuple[AusnCode, np.ndarray]:
     """The code of a map of values >= 0, and the steps of its bytes: (C,) or, shared, ().
 
     ``apart`` gives each channel of the one map its own step; else all of all ``maps`` share one.
-    The "mse" method searches the range with the code, the others fix it. Code and ranges have the
-    least squared error; apart, relative to each channel's own squares, so that all count.
+    For ``lanes`` see `activation_codes`. The "mse" method searches the range with the code, the
+    others fix it. Code and ranges have the least squared error; apart, relative to each channel's
+    own squares, so that all count.
     """
     values, counts = _values(maps, apart)
     squares = np.maximum((values ** 2 * counts).sum(axis=1), np.finfo(float).tiny)
     best: tuple[float, AusnCode, np.ndarray] | None = None
-    for code in activation_codes(bits):
+    for code in activation_codes(bits, lanes):
         if method == "mse":
             ranges, errors = _search(values, counts, code)
         else:

@@ -150,7 +150,7 @@ PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6)} | {
     f"w{bits}a8": Settings(weight_bits=bits, transfer="search") for bits in (5, 4)} | {
     "w4a4": Settings(weight_bits=4, activation_bits=4),
     "ausn5": Settings(weight_bits=5, weight_code="ausn"),
-    "mixed4": Settings(weight_bits=4, activation_bits=4, transfer="search", weight_code="mixed",
+    "mixed4": Settings(weight_bits=4, activation_bits=4, weight_code="mixed",
                        activation_code="ausn", multiplier_bits=1, accumulator_bits=16)}
 
 

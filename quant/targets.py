@@ -64,7 +64,8 @@ def find_targets(balanced: Balanced, source: Tensor, settings: Settings) -> dict
         elif coded:
             apart = _takes_channels_apart(network, group)
             maps = [statistics] if apart else [calibration.tensors[one.output] for one in made]
-            code, found = coded_steps(maps, calibration.method, bits, apart)
+            lanes = any(settings.of(other.name).weight_code == "mixed" for other in made)
+            code, found = coded_steps(maps, calibration.method, bits, apart, lanes)
             step, bits = np.broadcast_to(found, channels), 8
         elif _takes_channels_apart(network, group):
             step = channel_ranges(statistics, calibration.method, largest) / largest

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from hw.config import EngineConfig
+from hw.fit import ICE40_CODES
 from ref.errors import UserError
 
 GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
@@ -41,12 +42,35 @@ def test_refused(change, sentence):
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize("change, sentence", [
+    ({"channels": 4}, "an engine of codes has 8 channels, 4 requantizers, weights of 4 bits, sums "
+                      "of 16 and no strips"),
+    ({"accumulator_bits": 18}, "an engine of codes has 8 channels, 4 requantizers, weights of 4 "
+                               "bits, sums of 16 and no strips"),
+    ({"leaky": True}, "an engine of codes has no pipelined lanes, products of lookup tables, max "
+                      "pooling, leaky ReLU or clip bounds"),
+    ({"shifts": (8, 7)}, "an engine of codes has up to 8 shifts, from 1 to 19 and growing, not "
+                         "(8, 7)"),
+    ({"shifts": ()}, "an engine of codes has up to 8 shifts, from 1 to 19 and growing, not ()"),
+    ({"shifts": (7, 20)}, "an engine of codes has up to 8 shifts, from 1 to 19 and growing, not "
+                          "(7, 20)"),
+])
+def test_refused_of_codes(change, sentence):
+    with pytest.raises(UserError) as error:
+        replace(ICE40_CODES, **change)
+    assert str(error.value) == sentence
+
+
 def test_derived():
     assert (GOOD.mac_units, GOOD.drain_cycles) == (16, 16)
     assert replace(GOOD, channels=8, requantizers=4).drain_cycles == 8
     assert (GOOD.tape_bytes, GOOD.largest_weight, GOOD.constant_words) == (4, 127, 8)
     narrow = replace(GOOD, weight_bits=4)
     assert (narrow.tape_bytes, narrow.largest_weight, narrow.constant_words) == (2, 7, 16)
+    assert (GOOD.word_bytes, GOOD.block_channels) == (4, 4)
+    assert (ICE40_CODES.word_bytes, ICE40_CODES.block_channels) == (4, 4)
+    assert (ICE40_CODES.mac_units, ICE40_CODES.constant_bytes, ICE40_CODES.constant_words) == (
+        32, 3, 6)
 
 
 def test_digest():
@@ -56,6 +80,7 @@ def test_digest():
     digests = {replace(GOOD, **change).digest() for change in changes}
     assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
     assert GOOD.digest() == replace(GOOD, table_pixels=2).digest()
+    assert ICE40_CODES.digest() not in (*digests, replace(ICE40_CODES, shifts=(7, 8)).digest())
 
 
 def test_from_json():

@@ -15,6 +15,7 @@ from hw.simulate import simulate as simulate_network
 from ref.errors import UserError
 
 from .engines import random_program
+from .test_code_engine import random_program as random_code_program
 
 CONFIGS = [
     EngineConfig(channels=4, pixels=2, requantizers=2, tape_depth=512, activation_depth=256,
@@ -72,6 +73,13 @@ def test_results_do_not_depend_on_the_tapes_pace(config, pause_bits, often, monk
     assert result["mismatches"] == 0, result["first_mismatch"]
     assert result["cycles_per_inference"] > sum(
         layer["predicted_cycles"] for layer in result["layers"]), "the memory was not slow"
+
+
+def test_results_of_codes_do_not_depend_on_the_tapes_pace(monkeypatch):
+    monkeypatch.setattr(accelerator, "MemoryReader", slow(3, 1))
+    model, program, x = random_code_program(5, samples=1, layers=3)
+    result = simulate_network(model, program, x, AmaranthEngine(program.config))
+    assert result["mismatches"] == 0, result["first_mismatch"]
 
 
 def test_a_memory_that_loses_words_is_noticed(monkeypatch):

@@ -193,6 +193,8 @@ def test_code_and_steps_of_maps(method):
     half_normal = np.abs(random.normal(size=20000))
     assert coded_steps([statistics(half_normal)], method, 4, apart=False)[0] == AusnCode(2, 2)
     assert coded_steps([statistics(long_tail)], method, 4, apart=False)[0] == AusnCode(3, 1)
+    assert coded_steps([statistics(long_tail)], method, 4, apart=False, lanes=True)[0] == (
+        AusnCode(2, 2))
     _, apart = coded_steps([statistics(even, 8 * even, 0 * even)], method, 4, apart=True)
     assert apart[1] == pytest.approx(8 * apart[0]) and apart[2] == apart[1] * FLOOR
     _, shared = coded_steps([statistics(even), statistics(8 * even)], method, 4, apart=False)
@@ -201,6 +203,7 @@ def test_code_and_steps_of_maps(method):
 
 def test_codes_of_activations_are_bytes():
     assert [len(activation_codes(bits)) for bits in range(2, 8)] == [2, 3, 3, 2, 2, 2]
+    assert activation_codes(4, lanes=True) == (AusnCode(2, 2),)
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [

@@ -130,7 +130,7 @@ def test_leaky_layers_are_refused(tmp_path):
 def test_the_preset_for_lanes_of_both_kinds(tmp_path):
     assert PRESETS["mixed4"] == Settings(
         weight_bits=4, weight_code="mixed", activation_bits=4, activation_code="ausn",
-        transfer="search", multiplier_bits=1, accumulator_bits=16)
+        multiplier_bits=1, accumulator_bits=16)
     model = quantize(depthwise_network(tmp_path, cap=None), image_data(), "mixed4")
     assert model.metadata["preset"] == "mixed4"
     for layer in model.layers:

@@ -1,0 +1,140 @@
+"""Feature maps of an engine of codes: which channel has which place, and how it is stored.
+
+A word holds eight halves of bytes. Maps of codes have a channel in each; those of the lower half
+are multiplied in blocks by the layer that made them, those of the upper half by lanes that shift
+and add. The network's input and result are bytes, whose upper halves lie four places above the
+lower ones: of a result four channels share a word, of the input a word holds one channel four
+times, once for each lane that multiplies it.
+"""
+
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import numpy as np
+
+from .ausn.activation import byte_shift
+from .ausn.code_product import ACTIVATIONS
+from .program import STORED_OFFSET, Placement
+from .step import Map
+
+#: Places of a word, and those of one half.
+PLACES, HALF = 8, 4
+#: The byte that each code stands for.
+LEVELS = ACTIVATIONS.levels << byte_shift(ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class CodeMap(Map):
+    """A map of codes; ``order`` is the channel of each place of a pixel's words, -1: none."""
+
+    order: tuple[int, ...] = ()
+
+    def placed(self, tensor: str, address: int, channels: int, transposed: bool, strips: int
+               ) -> Placement:
+        """Where it lies."""
+        return CodePlacement(tensor, address, self.shape, self.signed, channels, transposed,
+                             order=self.order)
+
+
+@dataclass(frozen=True)
+class ByteMap(Map):
+    """A map of bytes; with ``repeated`` each channel has a word of its own."""
+
+    repeated: bool = False
+
+    def placed(self, tensor: str, address: int, channels: int, transposed: bool, strips: int
+               ) -> Placement:
+        """Where it lies."""
+        return BytePlacement(tensor, address, self.shape, self.signed, channels, transposed,
+                             repeated=self.repeated)
+
+
+@dataclass(frozen=True)
+class HalvesPlacement(Placement):
+    """A map whose words are halves of bytes, two in a byte, the first in its lower bits."""
+
+    def pixels_of(self, values: np.ndarray) -> np.ndarray:
+        """Integers (C, H, W) as (pixels in memory's order, C)."""
+        return values.transpose((2, 1, 0) if self.transposed else (1, 2, 0)).reshape(
+            -1, self.shape[0])
+
+    def map_of(self, pixels: np.ndarray) -> np.ndarray:
+        """The inverse of `pixels_of`, int64."""
+        count, height, width = self.shape
+        lines = (width, height) if self.transposed else (height, width)
+        return pixels.astype(np.int64).reshape(*lines, count).transpose(
+            (2, 1, 0) if self.transposed else (2, 0, 1))
+
+    def words_of(self, halves: np.ndarray) -> np.ndarray:
+        """Halves (pixels, places) as memory words, uint8 [words, bytes]."""
+        pairs = halves.astype(np.uint8).reshape(self.words, self.channels // 2, 2)
+        return pairs[..., 0] | pairs[..., 1] << 4
+
+    def halves_of(self, words: np.ndarray) -> np.ndarray:
+        """The inverse of `words_of`."""
+        return np.stack([words & 15, words >> 4], axis=-1).reshape(self.pixels, -1)
+
+
+@dataclass(frozen=True)
+class CodePlacement(HalvesPlacement):
+    """Where a map of codes lies (`CodeMap`)."""
+
+    order: tuple[int, ...] = ()
+
+    @property
+    def groups(self) -> int:
+        """Words of a pixel."""
+        return len(self.order) // self.channels
+
+    def pack(self, values: np.ndarray) -> np.ndarray:
+        """Levels (C, H, W) to memory words, uint8 [words, bytes]; spare places are code 0."""
+        codes = np.searchsorted(LEVELS, self.pixels_of(values))
+        return self.words_of(np.pad(codes, ((0, 0), (0, 1)))[:, self.order])
+
+    def unpack(self, words: np.ndarray) -> np.ndarray:
+        """Memory words to levels (C, H, W) int64."""
+        places = np.argsort(self.order, kind="stable")[-self.shape[0]:]
+        return self.map_of(LEVELS[self.halves_of(words)[:, places]])
+
+
+@dataclass(frozen=True)
+class BytePlacement(HalvesPlacement):
+    """Where a map of bytes lies (`ByteMap`)."""
+
+    repeated: bool = False
+
+    @property
+    def groups(self) -> int:
+        """Words of a pixel."""
+        return self.shape[0] if self.repeated else -(-self.shape[0] // HALF)
+
+    def pack(self, values: np.ndarray) -> np.ndarray:
+        """Integers (C, H, W) to memory words, uint8 [words, bytes]; spare places are 0."""
+        stored = self.pixels_of(values) + (STORED_OFFSET if self.signed else 0)
+        if self.repeated:
+            stored = stored.repeat(HALF, axis=1)
+        quads = np.pad(stored, ((0, 0), (0, -stored.shape[1] % HALF))).reshape(-1, HALF)
+        return self.words_of(np.concatenate([quads & 15, quads >> 4], axis=1))
+
+    def unpack(self, words: np.ndarray) -> np.ndarray:
+        """Memory words to integers (C, H, W) int64."""
+        halves = self.halves_of(words).reshape(-1, 2, HALF).astype(np.int64)
+        stored = (halves[:, 0] | halves[:, 1] << 4).reshape(self.pixels, -1)
+        own = stored[:, ::HALF] if self.repeated else stored[:, :self.shape[0]]
+        return self.map_of(own) - (STORED_OFFSET if self.signed else 0)
+
+
+def order_of(multiplied: np.ndarray, shifted: np.ndarray) -> tuple[int, ...]:
+    """The order of channels that lanes of either kind can make, bool (C,) each; all one at least.
+
+    Channels that both can make fill up the words.
+    """
+    lower = np.flatnonzero(~shifted).tolist()
+    upper = np.flatnonzero(~multiplied).tolist()
+    free = np.flatnonzero(multiplied & shifted).tolist()
+    words = max(-(-len(multiplied) // PLACES), -(-len(lower) // HALF), -(-len(upper) // HALF))
+    room = HALF * words - len(lower)
+    lower, upper = sorted(lower + free[:room]), sorted(upper + free[room:])
+    places = (channels + [-1] * (HALF * words - len(channels)) for channels in (lower, upper))
+    quads = zip_longest(*(zip(*[iter(side)] * HALF, strict=True) for side in places))
+    return tuple(chain.from_iterable(low + high for low, high in quads))
