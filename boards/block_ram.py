@@ -27,6 +27,15 @@ def tiers(depth: int) -> list[tuple[int, int]]:
     return result
 
 
+def parts(bits: int, depth: int) -> list[tuple[int, slice]]:
+    """The blocks of a memory in columns: the first word and the bits that each one holds."""
+    first, result = 0, []
+    for width, words in tiers(depth):
+        result += [(first, slice(low, min(low + width, bits))) for low in range(0, bits, width)]
+        first += words
+    return result
+
+
 def blocks(bits: int, depth: int) -> int:
     """DP16KD of a memory of ``depth`` words."""
     return sum(-(-bits // width) for width, _ in tiers(-(-depth // SHAPES[0][1]) * SHAPES[0][1]))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .sites import ECP5_85F_SITES, Sites
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -18,13 +20,15 @@ class Budget:
 class Device:
     """One FPGA: its name, its family as nextpnr names it, its budget.
 
-    ``cells`` maps the kinds of a report to the names in ``utilization`` of nextpnr's JSON report.
+    ``cells`` maps the kinds of a report to the names in ``utilization`` of nextpnr's JSON report;
+    ``sites`` are where its blocks lie, where that is of use.
     """
 
     name: str
     family: str                     # "ice40" or "ecp5"
     budget: Budget
     cells: tuple[tuple[str, str], ...]
+    sites: Sites | None = None
 
 
 ICE40UP5K = Device(
@@ -45,5 +49,5 @@ ECP5_45F = Device(
     budget=Budget(lut4=43848, multipliers=72, block_rams=108, block_ram_bits=18432))
 
 ECP5_85F = Device(
-    name="LFE5U-85F", family="ecp5", cells=ECP5_CELLS,
+    name="LFE5U-85F", family="ecp5", cells=ECP5_CELLS, sites=ECP5_85F_SITES,
     budget=Budget(lut4=83640, multipliers=156, block_rams=208, block_ram_bits=18432))

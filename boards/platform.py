@@ -73,9 +73,6 @@ class Ecp5Mixin(SynthesisDefaults):
     synth_opts = "-noabc9"
     #: For wide arrays its usual placer needs half as much wire again, and its usual router fails.
     nextpnr_opts = "--placer static --router router2"
-    #: Columns and rows of the device's groups of four multiplier blocks, where that is of use.
-    multiplier_columns: tuple[int, ...] = ()
-    multiplier_rows: tuple[int, ...] = ()
 
     def __init__(self, clock_mhz: float) -> None:
         """Choose the PLL for ``clock_mhz``; `ValueError` when it cannot make that."""
@@ -92,16 +89,3 @@ class Ecp5Mixin(SynthesisDefaults):
     def get_memory(self, memory: Memory) -> Elaboratable:
         """Columns for a deep memory; Yosys chooses for all others."""
         return column_memory(memory) if in_columns(memory) else memory.elaborate(None)
-
-    def multiplier_site(self, group: int, number: int, groups: int) -> str | None:
-        """nextpnr's name of the ``number``-th (0 .. 3) multiplier block of a group.
-
-        Of all groups, counted column by column, ``groups`` are in use, in the middle. None where
-        they are unknown or not as many.
-        """
-        places = [(x, y) for x in self.multiplier_columns for y in self.multiplier_rows]
-        if groups > len(places):
-            return None
-        x, y = places[(len(places) - groups) // 2 + group]
-        offset = (0, 1, 4, 5)[number]
-        return f"X{x + offset}/Y{y}/MULT18_{offset}"

@@ -25,6 +25,3 @@ class Ulx3s45F(Ulx3sMixin, ULX3S_45F_Platform):
 
 class Ulx3s85F(Ulx3sMixin, ULX3S_85F_Platform):
     """84 thousand lookup tables, 156 multipliers, 468 kB of block RAM."""
-
-    multiplier_columns = (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)
-    multiplier_rows = (10, 34, 58)

@@ -14,6 +14,7 @@ from ref.cache import cache_path, check_space
 from ref.errors import UserError
 
 from .config import EngineConfig
+from .floorplan import floorplan, placement_script
 from .tools import Tool, Tools, find_tools, run_tool
 from .top import Top
 
@@ -56,7 +57,9 @@ def build_bitstream(board: Board, config: EngineConfig,
     platform = board.platform()
     with tools.active():
         # Without source lines: an edited comment or another checkout is the same design.
-        plan = platform.prepare(Top(board, config), "top", emit_src=False)
+        plan = platform.prepare(
+            Top(board, config), "top", emit_src=False,
+            script_after_synth=placement_script(floorplan(config, board.device.sites)))
     versions = [f"{tool.version} {tool.source}" for tool in tools]
     folder = cache_path("build", [plan.digest().hex(), *versions])
     folder.mkdir(exist_ok=True)

@@ -290,7 +290,8 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs] = channel_constants(step, config)
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
-        yield from constant_words(mine, config)
+        together = np.array([config.requantized(lane) for lane in range(config.requantizers)])
+        yield from constant_words(mine[together.T.ravel()], config)
         weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)
@@ -303,7 +304,7 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
 
 
 def constant_words(constants: np.ndarray, config: EngineConfig) -> list[list[int]]:
-    """The tape words of C channels' ``constants``, uint8 [C, bytes]: R channels after the other.
+    """The tape words of C channels' ``constants``, uint8 [C, bytes], R after R.
 
     Each word has an equal part for each of them (`ConstantBanks`).
     """

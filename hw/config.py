@@ -149,10 +149,20 @@ class EngineConfig:
     def constant_words(self) -> int:
         """Tape words of constants in front of each group's weights.
 
-        The constants of R channels, which are needed together, begin a word.
+        The constants of R channels, which are needed together, begin a word (`requantized`).
         """
         chunks = self.channels // self.requantizers
         return chunks * -(-self.requantizers * self.constant_bytes // self.tape_bytes)
+
+    def requantized(self, requantizer: int) -> range:
+        """The channels of a word that a requantizer takes, in this order.
+
+        They are neighbours where they may lie far from others; elsewhere sums shift, by R channels.
+        """
+        share = self.channels // self.requantizers
+        if self.pipelined:
+            return range(requantizer * share, (requantizer + 1) * share)
+        return range(requantizer, self.channels, self.requantizers)
 
     @property
     def drain_cycles(self) -> int:

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import EngineConfig
-from .copies import copied
+from .copies import spread
 from .words import word_layout
 
 
@@ -20,10 +20,11 @@ class ConstantBanks(wiring.Component):
     Members
     -------
     constant : In(tape word), valid : In(1), give it only while ready; ready : Out(1)
-    switch : In(1), use the set that has arrived; give it two cycles after its last word or later
+    switch : In(1), use the set that has arrived; give it two cycles after its last word or later,
+        where the engine is pipelined one cycle or later
     chunk : In, which R channels' constants to show
     o : Out(R channels' constants), as asked for in the cycle before; where the engine is pipelined,
-        in the one before that
+        two cycles earlier than that
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -47,7 +48,11 @@ class ConstantBanks(wiring.Component):
         chunk = Signal.like(self.chunk)
         whole = Signal()
         m.d.comb += self.ready.eq(~whole)
-        with m.If(self.switch):
+        switch, shown_chunk = self.switch, self.chunk
+        if self.config.pipelined:
+            switch, shown_chunk = Signal(), Signal.like(self.chunk, name="shown_chunk")
+            m.d.sync += [switch.eq(self.switch), shown_chunk.eq(self.chunk)]
+        with m.If(switch):
             m.d.sync += whole.eq(0)
         with m.If(self.valid):
             m.d.sync += part.eq(part + 1)
@@ -59,7 +64,7 @@ class ConstantBanks(wiring.Component):
 
         # One memory for each of the words that make up a chunk's constants, all read together.
         used = Signal()
-        m.d.sync += used.eq(used ^ self.switch)
+        m.d.sync += used.eq(used ^ switch)
         shown = []
         for number in range(parts):
             m.submodules[f"part{number}"] = ram = memory.Memory(
@@ -72,7 +77,7 @@ class ConstantBanks(wiring.Component):
                 write.data.eq(self.constant),
             ]
             m.d["sync" if self.config.pipelined else "comb"] += read.addr.eq(
-                Cat(self.chunk, used ^ self.switch))
+                Cat(shown_chunk, used ^ switch))
             shown.append(read.data)
         m.d.comb += self.o.eq(self.shares(shown))
         return m
@@ -80,12 +85,17 @@ class ConstantBanks(wiring.Component):
     def in_registers(self, m: Module, platform: object, parts: int) -> Value:
         """Each channel's share of the words shifts in, and is taken over as a whole."""
         size = 8 * self.config.tape_bytes // self.chunk_channels
-        constant = Signal(8 * self.config.tape_bytes, reset_less=True)
-        valid = Signal()
-        m.d.sync += [constant.eq(self.constant), valid.eq(self.valid)]
-        controls = [Cat(valid, self.switch)] * self.chunk_channels
+        constant = self.constant.as_value()
+        for stage in range(1 + self.config.pipelined):
+            constant, before = Signal.like(constant, name=f"constant{stage}",
+                                           reset_less=True), constant
+            m.d.sync += constant.eq(before)
         if self.config.pipelined:
-            controls = copied(m, platform, Cat(self.valid, self.switch), self.chunk_channels)
+            controls = spread(m, platform, Cat(self.valid, self.switch), self.chunk_channels)
+        else:
+            valid = Signal()
+            m.d.sync += valid.eq(self.valid)
+            controls = [Cat(valid, self.switch)] * self.chunk_channels
         shown = []
         for channel, (shift, take_over) in enumerate(controls):
             arriving = Signal(parts * size, name=f"arriving{channel}", reset_less=True)

@@ -53,7 +53,7 @@ ICE40_CODES = EngineConfig(channels=8, pixels=4, requantizers=4, tape_depth=SPRA
 #: Channels and pixels of the arrays for ECP5.
 ECP5_ARRAYS = ((32, 8), (32, 6), (32, 4), (16, 8), (16, 6), (16, 4), (8, 8), (8, 6), (8, 4), (8, 2))
 #: Most lanes of an array that is chosen without being asked for. Larger ones need fewer cycles, but
-#: nextpnr routes them for a quarter of an hour and more.
+#: place and route take three times as long.
 COMMON_LANES = 64
 #: Widths of their sums.
 ACCUMULATORS = (16, 18, 20, 24)
@@ -115,16 +115,20 @@ def ice40_array(model: Model) -> EngineConfig:
 def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
     """Arrays within ``budget``'s multipliers and lookup tables, with most requantizers.
 
-    Where there are too few multiplier blocks the products of as few pixels as need be are made of
-    lookup tables, beside requantizers for a word every other cycle.
+    Where there are too few multiplier blocks for a word every other cycle, the products of as few
+    pixels as need be are also made of lookup tables, beside so many requantizers.
     """
     lanes = fitted_lanes(model)
     for channels, pixels in ECP5_ARRAYS:
-        arrays = [replace(lanes, channels=channels, pixels=pixels, requantizers=channels // share)
-                  for share in (1, 2, 4, 8)]
-        arrays += [replace(arrays[1], table_pixels=count) for count in range(1, pixels + 1)]
-        yield from [array for array in arrays if luts(array) <= budget.lut4
-                    and multiplier_blocks(array) <= budget.multipliers][:1]
+        of_blocks = [replace(lanes, channels=channels, pixels=pixels,
+                             requantizers=channels // share) for share in (1, 2, 4, 8)]
+        of_tables = [replace(of_blocks[1], table_pixels=count) for count in range(1, pixels + 1)]
+        for arrays in (of_blocks, of_tables):
+            fitting = [array for array in arrays if luts(array) <= budget.lut4
+                       and multiplier_blocks(array) <= budget.multipliers][:1]
+            yield from fitting
+            if fitting and 2 * fitting[0].requantizers >= channels:
+                break
 
 
 def luts(config: EngineConfig) -> int:

@@ -71,6 +71,8 @@ class Link(wiring.Component):
         silence = Signal(ceil_log2(self.timeout) + 1)
         silent  = silence[-1]
         received = self.i.valid & self.i.ready
+        shifts = Signal()                # the byte received a cycle ago enters the word
+        newest = Signal(8, reset_less=True)
         sent     = self.o.valid & self.o.ready
 
         # The header is whole for two bytes, its CRC, before it is acted on.
@@ -79,6 +81,12 @@ class Link(wiring.Component):
         depth = Mux(command == Command.WRITE_TAPE,
                     self.config.tape_depth, self.config.activation_depth)
         m.d.sync += outside.eq((header.address + header.words > depth) | (header.words > longest))
+
+        # Whatever is received enters the word, of which only payload is ever stored: its many
+        # registers need not hear of anything else.
+        m.d.sync += [shifts.eq(received), newest.eq(self.i.payload)]
+        with m.If(shifts):
+            m.d.sync += word.eq(Cat(word[8:], newest))
 
         with m.If(received):
             m.d.sync += silence.eq(0)
@@ -140,14 +148,13 @@ class Link(wiring.Component):
                 with m.If(left == 0):
                     m.next = "Payload-CRC"
                 with m.Elif(self.i.valid):
-                    m.d.sync += [
-                        word.eq(Cat(word[8:], self.i.payload)),
-                        left.eq(left - 1),
-                    ]
+                    m.d.sync += left.eq(left - 1)
                     with m.If(left[:exact_log2(word_bytes)] == 1):
-                        m.next = "Store"
+                        m.next = "Complete"
                 with m.Elif(silent):
                     refuse(Status.TIMED_OUT)
+            with m.State("Complete"):
+                m.next = "Store"
             with m.State("Store"):
                 m.d.comb += self.load.valid.eq(1)
                 with m.If(self.load.ready):

@@ -7,8 +7,7 @@ from amaranth.utils import exact_log2
 
 from .accumulator import Accumulator
 from .config import EngineConfig
-from .copies import copied
-from .floorplan import site
+from .copies import copied, spread
 from .multiplier import MultiplierPair, PackedPair
 from .packing import PIXELS
 from .selector import Selector
@@ -59,7 +58,8 @@ class MacArray(wiring.Component):
     done : Out(1), a tile is finished
     tags : Out(TAGS), of that tile in this cycle
     sums : Out(P x C x signed(accumulator_bits)), of that tile: in this cycle only or, where the
-        engine is pipelined, from the next cycle through that of the next ``done``
+        engine is pipelined, from the second cycle after it through the first after the next
+        ``done``, so that whatever chooses one of them can travel first
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -119,37 +119,39 @@ class MacArray(wiring.Component):
                          left.eq(last_channel), final.eq(last_channel == 0)]
 
         # What the product in each pipeline stage means; in the last one, lanes have copies of it.
-        control, finish_tags = Cat(~tags.first, issue, self.finishing), tags
+        controls, finish_tags = [Cat(~tags.first, issue, self.finishing)], tags
         for stage in range(product_latency(config)):
-            before = control
-            next_control = Signal(3, name=f"control{stage}")
+            control = Signal(3, name=f"control{stage}")
             next_tags = Signal(TAGS, name=f"tags{stage}", reset_less=True)
-            m.d.sync += [next_control.eq(control), next_tags.eq(finish_tags)]
-            control, finish_tags = next_control, next_tags
-        copies = copied(m, platform, before, config.pixels * config.strips)
-        m.d.sync += [self.done.eq(control[2]), self.tags.eq(finish_tags)]
+            m.d.sync += [control.eq(controls[-1]), next_tags.eq(finish_tags)]
+            controls.append(control)
+            finish_tags = next_tags
+        if config.pipelined:
+            copies = spread(m, platform, controls[-3], config.channels)
+        else:
+            copies = copied(m, platform, controls[-2], config.channels)
+        m.d["comb" if config.pipelined else "sync"] += [self.done.eq(controls[-1][2]),
+                                                        self.tags.eq(finish_tags)]
 
         products = self.products(m, self.operands(m, platform, issue, channel, tags.strip))
-        for p in range(config.pixels):
-            for strip in range(config.strips):
-                keep, accumulate, finish = copies[p * config.strips + strip]
-                finished = self.staged(m, finish)
-                for c in range(strip * strip_channels, (strip + 1) * strip_channels):
-                    product = products[p, c]
-                    m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
-                        config.accumulator_bits, len(product), maximum=config.maximum)
-                    m.d.comb += [
-                        lane.product.eq(product),
-                        lane.accumulate.eq(accumulate),
-                        lane.load.eq(~keep),
-                        lane.largest.eq(self.maximum),
-                    ]
-                    total = lane.total
-                    if config.pipelined:
-                        total = Signal.like(total, reset_less=True)
-                        with m.If(finished):
-                            m.d.sync += total.eq(lane.total)
-                    m.d.comb += self.sums[p][c].eq(total)
+        for c, (keep, accumulate, finish) in enumerate(copies):
+            finished = self.staged(m, finish)
+            for p in range(config.pixels):
+                product = products[p, c]
+                m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
+                    config.accumulator_bits, len(product), maximum=config.maximum)
+                m.d.comb += [
+                    lane.product.eq(product),
+                    lane.accumulate.eq(accumulate),
+                    lane.load.eq(~keep),
+                    lane.largest.eq(self.maximum),
+                ]
+                total = lane.total
+                if config.pipelined:
+                    total = Signal.like(total, reset_less=True)
+                    with m.If(finished):
+                        m.d.sync += total.eq(lane.total)
+                m.d.comb += self.sums[p][c].eq(total)
         return m
 
     def operands(self, m: Module, platform: object, issue: Value, channel: Value, strip: Value
@@ -164,33 +166,35 @@ class MacArray(wiring.Component):
         """
         config = self.config
         size = config.channels // config.strips
-        lanes = config.pixels * config.strips
         if config.pipelined:
             words = self.staged(m, self.words)
-            indices = copied(m, platform, self.staged(m, Cat(channel, strip)), config.pixels)
-            settings = copied(m, platform, Cat(self.depthwise, self.in_strips), lanes)
+            indices = spread(m, platform, Cat(channel, strip), config.pixels * config.strips)
+            settings = spread(m, platform, Cat(self.depthwise, self.in_strips), config.channels)
         else:
             words = self.shifted(m, issue)
-            indices = [Cat(Const(0, len(channel)), self.staged(m, strip))] * config.pixels
-            settings = [Cat(self.depthwise, self.in_strips)] * lanes
+            indices = [Cat(Const(0, len(channel)), self.staged(m, strip))] * (
+                config.pixels * config.strips)
+            settings = [Cat(self.depthwise, self.in_strips)] * config.channels
         operands = {}
-        for p, index in enumerate(indices):
+        for p in range(config.pixels):
+            own_indices = indices[p * config.strips:(p + 1) * config.strips]
             strip_words = [[words[p][first + k] for k in range(size)]
                            for first in range(0, config.channels, size)]
-            channel, strip = index[:len(channel)], index[len(channel):]
+            strip = own_indices[0][len(channel):]
             if config.pipelined:
-                heads = [selected(m, word, channel) for word in strip_words]
-                strip = strip | channel >> exact_log2(size)
+                heads = [selected(m, word, index[:len(channel)])
+                         for word, index in zip(strip_words, own_indices, strict=True)]
+                strip = strip | own_indices[0][:len(channel)] >> exact_log2(size)
             else:
                 heads = [word[0] for word in strip_words]
             common = selected(m, heads, strip)
             for number, word in enumerate(strip_words):
-                depthwise, in_strips = settings[p * config.strips + number]
+                in_strips = settings[number * size][1]
                 broadcast = Mux(in_strips, heads[number], common) if number else common
                 if config.pipelined:
                     broadcast, word = self.staged(m, broadcast), [self.staged(m, x) for x in word]
-                for k, own in enumerate(word):
-                    operands[p, number * size + k] = Mux(depthwise, own, broadcast)
+                for c, own in enumerate(word, number * size):
+                    operands[p, c] = Mux(settings[c][0], own, broadcast)
         return operands
 
     def shifted(self, m: Module, issue: Value) -> data.View:
@@ -225,7 +229,7 @@ class MacArray(wiring.Component):
         if multiplier(config) is PackedPair:
             for c in range(config.channels):
                 for first in range(0, blocks, 2):
-                    packed = PackedPair(site(config, c, first // 2))
+                    packed = PackedPair()
                     m.submodules[f"multiplier{first}_{c}"] = packed
                     m.d.comb += packed.w.eq(weights[c])
                     for side, p in enumerate(range(first, min(first + 2, blocks))):

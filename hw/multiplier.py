@@ -18,7 +18,6 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
-from .floorplan import Site
 from .multiplier_blocks import gowin_block, nexus_block, nexus_sum_block
 from .packing import PIXELS
 
@@ -95,8 +94,7 @@ class PackedPair(wiring.Component):
 
     latency = 3
 
-    def __init__(self, site: Site | None = None) -> None:
-        self.site = site
+    def __init__(self) -> None:
         super().__init__({
             "x": In(data.ArrayLayout(unsigned(8), 2)),
             "w": In(signed(4)),
@@ -107,7 +105,7 @@ class PackedPair(wiring.Component):
         """Three registers: operands, product with two bits of the second one, products."""
         m = Module()
         step = PIXELS.step
-        m.submodules.multiplier = multiplier = Multiplier(unsigned(18), signed(4), self.site)
+        m.submodules.multiplier = multiplier = Multiplier(unsigned(18), signed(4))
         product = multiplier.o
         x1, w = Signal(2, reset_less=True), Signal(2, reset_less=True)
         lowest = Signal(2, reset_less=True)          # of the second product
@@ -145,9 +143,8 @@ class Multiplier(wiring.Component):
     """``o = a * b``, one product per cycle, :attr:`latency` cycles later.
 
     It is one block with its own registers, so that nothing but wires is between them and the
-    registers before and behind it: a ``MULT18X18D`` on ECP5, at ``site`` if the platform knows
-    that, a ``MULT18X18`` or ``MULT9X9`` on Nexus and Gowin. Yosys would use neither them nor, where
-    the operands' signs differ, all bits.
+    registers before and behind it: a ``MULT18X18D`` on ECP5, a ``MULT18X18`` or ``MULT9X9`` on
+    Nexus and Gowin. Yosys would use neither them nor, where the operands' signs differ, all bits.
 
     Members
     -------
@@ -157,8 +154,7 @@ class Multiplier(wiring.Component):
 
     latency = 2
 
-    def __init__(self, a: Shape, b: Shape, site: Site | None = None) -> None:
-        self.site = site
+    def __init__(self, a: Shape, b: Shape) -> None:
         super().__init__({"a": In(a), "b": In(b), "o": Out(signed(a.width + b.width))})
 
     def elaborate(self, platform: Any) -> Elaboratable:
@@ -189,10 +185,8 @@ class Multiplier(wiring.Component):
         pins |= {f"o_P{k + below}": self.o[k] for k in range(len(self.o))}
         registers = {f"p_REG_{name}_{pin}": f"{pin}0" for name in ("INPUTA", "INPUTB", "OUTPUT")
                      for pin in ("CLK", "CE", "RST")}
-        place = self.site and platform.multiplier_site(*self.site)
         m.submodules.block = Instance("MULT18X18D", i_CLK0=ClockSignal(), i_CE0=Const(1),
-                                      i_RST0=Const(0), **pins, **registers,
-                                      **({"a_BEL": place} if place else {}))
+                                      i_RST0=Const(0), **pins, **registers)
         return m
 
 

@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from ref.model import SHIFTS
 
 from .adder import ChoosingAdder
-from .floorplan import Site
 from .multiplier import Multiplier
 from .packing import OPERAND_BITS
 from .program import STORED_OFFSET
@@ -57,14 +56,13 @@ class Requantizer(wiring.Component):
 
     def __init__(self, accumulator_bits: int, multiplier_slice: int, *, clips: bool = True,
                  leaky: bool = True, shifts: tuple[int, ...] = SHIFTS,
-                 pipelined: bool = False, site: Site | None = None) -> None:
+                 pipelined: bool = False) -> None:
         self.accumulator_bits = accumulator_bits
         self.multiplier_slice = multiplier_slice
         self.clips = clips
         self.leaky = leaky
         self.shifts = shifts
         self.pipelined = pipelined
-        self.site = site
         super().__init__({
             "acc":           In(data.ArrayLayout(signed(accumulator_bits), 2)),
             "upper":         In(1),
@@ -150,9 +148,9 @@ class Requantizer(wiring.Component):
         """The product, two cycles later; a sum where it is made of partial products."""
         width, step = self.accumulator_bits, self.multiplier_slice
         if step == 16 and width <= OPERAND_BITS:
-            m.submodules.multiplier = block = Multiplier(signed(width), unsigned(16), self.site)
-            m.d.comb += [block.a.eq(biased), block.b.eq(multiplier)]
-            return block.o
+            m.submodules.scaling = scaling = Multiplier(signed(width), unsigned(16))
+            m.d.comb += [scaling.a.eq(biased), scaling.b.eq(multiplier)]
+            return scaling.o
         biased, multiplier = delay(m, biased, 1), delay(m, multiplier, 1)
         partials = [delay(m, biased * multiplier[start:start + step], 1).shift_left(start)
                     for start in range(0, 16, step)]

@@ -10,9 +10,8 @@ from .code_requantizer import LATENCY as CODE_LATENCY
 from .code_requantizer import CodeRequantizer
 from .config import EngineConfig
 from .constant_banks import ConstantBanks
-from .copies import copied
+from .copies import spread
 from .descriptor import ADDRESS_BITS, CODE_FIELDS, DescriptorLayout
-from .floorplan import product_blocks, site
 from .requantizer import Requantizer, requantizer_latency
 from .selector import Selector
 from .words import TAGS, word_layout
@@ -112,13 +111,12 @@ class ResultWriter(wiring.Component):
         chosen = self.chosen_sums(m, platform, busy, Cat(next_chunk, next_pixel))
         settings = [Cat(layer.shift, layer.signed_output)] * lanes
         if config.pipelined:
-            settings = copied(m, platform, settings[0], lanes)
+            settings = spread(m, platform, settings[0], lanes)
         results: list[Value] = []
         for lane in range(lanes if not config.codes else 0):
             m.submodules[f"requantizer{lane}"] = unit = Requantizer(
                 config.biased_bits, config.multiplier_slice, clips=config.clips,
-                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined,
-                site=site(config, lane, product_blocks(config)))
+                leaky=config.leaky, shifts=config.shifts, pipelined=config.pipelined)
             m.d.comb += [
                 unit.constants.eq(banks.o.word_select(lane, 8 * config.constant_bytes)),
                 Cat(unit.shift, unit.signed_output).eq(settings[lane]),
@@ -137,21 +135,18 @@ class ResultWriter(wiring.Component):
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
                       tags.group_last, tags.layer_last)
-        for stage in range(CODE_LATENCY if config.codes else
-                           requantizer_latency(pipelined=config.pipelined)):
+        latency = (CODE_LATENCY if config.codes else
+                   config.pipelined + requantizer_latency(pipelined=config.pipelined))
+        for stage in range(latency):
             later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
-        gathered = Signal(8 * config.word_bytes, reset_less=True)
         if config.codes:
-            self.gather_codes(m, gathered, results, blocks_only)
+            self.gather_codes(m, results, blocks_only)
         else:
-            # Gather R bytes a cycle; the oldest end up lowest.
-            with m.If(valid if chunks > 1 else 1):
-                m.d.sync += gathered.eq(Cat(gathered, *results)[8 * lanes:])
-        m.d.comb += self.data.eq(gathered)
+            self.gather(m, results, valid)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
                                                                   & layer_last)]
 
@@ -193,21 +188,33 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
         return results
 
-    def gather_codes(self, m: Module, gathered: Signal, results: list[Value], blocks_only: Value
-                     ) -> None:
-        """Put a word together in ``gathered``.
+    def gather(self, m: Module, results: list[Value], valid: Value) -> None:
+        """Put a word together of R bytes a cycle; each requantizer's oldest end up lowest."""
+        chunks = self.config.channels // len(results)
+        gathered = [Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
+                    for lane in range(len(results))]
+        for lane, (own, result) in enumerate(zip(gathered, results, strict=True)):
+            with m.If(valid if chunks > 1 else 1):
+                m.d.sync += own.eq(Cat(own, result)[8:])
+            for place, c in enumerate(self.config.requantized(lane)):
+                m.d.comb += self.data[c].eq(own.word_select(place, 8))
+
+    def gather_codes(self, m: Module, results: list[Value], blocks_only: Value) -> None:
+        """Put a word of codes or bytes together.
 
         Of codes a chunk is half a word, and the older one ends up in the lower half; where only the
         blocks' lanes count it is both halves, one of which is written. Bytes have their lower
         halves in the lower half of a word and their upper ones above.
         """
         layer = self.layer
+        gathered = Signal(8 * self.config.word_bytes, reset_less=True)
         half = len(gathered) // 2
         low, high = (Cat(result[start:start + 4] for result in results) for start in (0, 4))
         byte_result = layer[CODE_FIELDS["byte_result"]]
         upper = layer[CODE_FIELDS["upper_half"]]
         m.d.sync += gathered.eq(Cat(Mux(blocks_only, low, gathered[half:]),
                                     Mux(byte_result, high, low)))
+        m.d.comb += self.data.eq(gathered)
         m.d.comb += self.halves.eq(Mux(blocks_only & ~byte_result, Cat(~upper, upper), 3))
 
     def chosen_sums(self, m: Module, platform: object, busy: Value, number: Value
@@ -215,8 +222,9 @@ class ResultWriter(wiring.Component):
         """What each requantizer is given: two sums, and whether it is to take the second one.
 
         Sums leave in the order of their numbers; ``number`` is that of the next cycle's. Where the
-        engine is pipelined they are multiplexed: one of those whose number's highest bit is 0, one
-        of the others. Otherwise they shift, and it is the lowest one.
+        engine is pipelined it is that of the one after it, and they are multiplexed: one of those
+        whose number's highest bit is 0, one of the others. Otherwise they shift, and it is the
+        lowest one.
         """
         config = self.config
         lanes = config.requantizers
@@ -228,9 +236,8 @@ class ResultWriter(wiring.Component):
                 m.d.sync += sums.eq(sums.as_value() >> (lanes * config.accumulator_bits))
             return [(sums[0][lane], Const(0), Const(0)) for lane in range(lanes)]
         chosen = []
-        for lane, index in enumerate(copied(m, platform, number, lanes)):
-            own = [self.sums[p][c] for p in range(config.pixels)
-                   for c in range(lane, config.channels, lanes)]
+        for lane, index in enumerate(spread(m, platform, number, lanes)):
+            own = [self.sums[p][c] for p in range(config.pixels) for c in config.requantized(lane)]
             half = 1 << ceil_log2(max(len(own), 2)) - 1
             sides = []
             for side, part in enumerate((own[:half], own[half:] or own[:1])):

@@ -35,7 +35,7 @@ class Sequencer(wiring.Component):
             "error":      Out(1),
             "cycles":     Out(exact_log2(self.longest_run) + 1),
             "words":      In(stream.Signature(word_layout(word_bytes))),
-            "clear":      Out(1),
+            "clear":      Out(1, init=1),
             "fetch":      Out(1),
             "begin":      Out(1),
             "layer":      Out(DescriptorLayout()),
@@ -55,14 +55,15 @@ class Sequencer(wiring.Component):
 
         def end_when_too_long() -> None:
             with m.If(self.cycles[-1]):
-                m.d.sync += [self.busy.eq(0), self.error.eq(1)]
+                m.d.sync += [self.busy.eq(0), self.clear.eq(1), self.error.eq(1)]
                 m.next = "IDLE"
 
-        m.d.comb += self.clear.eq(~self.busy)       # a register: thousands of others listen to it
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.start):
-                    m.d.sync += [self.busy.eq(1), self.cycles.eq(0), self.error.eq(0), count.eq(0)]
+                    # `clear` is a register of its own: many hundreds of others listen to it.
+                    m.d.sync += [self.busy.eq(1), self.clear.eq(0), self.cycles.eq(0),
+                                 self.error.eq(0), count.eq(0)]
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch.eq(1)
@@ -85,7 +86,7 @@ class Sequencer(wiring.Component):
                 with m.If(self.layer_done):
                     m.next = "FETCH"
                     with m.If(self.layer.last_layer):
-                        m.d.sync += self.busy.eq(0)
+                        m.d.sync += [self.busy.eq(0), self.clear.eq(1)]
                         m.next = "IDLE"
                 end_when_too_long()
         return m

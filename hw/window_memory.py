@@ -18,7 +18,7 @@ from .words import PLACE, TAGS, word_layout
 PLACES_BITS = 8
 #: Most rows kept: more than keep the memory ahead of the array would only cost counters.
 ROWS_BITS = 4
-#: Bits of a word that lie in one block RAM: whole channels, so that they can lie beside their lanes.
+#: Bits of a word in one block RAM: whole channels', so that they can lie beside their lanes.
 PART_BITS = 32
 #: A window that can be read: its place in the lanes' memories, the rows it is the last to need.
 WINDOW = data.StructLayout({"place": PLACES_BITS, "given_up": ROWS_BITS + 1, "tags": TAGS})
@@ -148,21 +148,21 @@ class WindowMemory(wiring.Component):
                 m, platform, Cat(coming.before, coming.after), self.channels))
         if self.codes:
             word = self.levels(m)
-        reads = [Cat(taken, windows.o.payload.place)] * self.pixels
+        bits = word.shape().size
+        parts = [slice(low, min(low + PART_BITS, bits)) for low in range(0, bits, PART_BITS)]
+        reads = [Cat(taken, windows.o.payload.place)] * len(parts)
         if self.pipelined:
             late_word = Signal.like(word, reset_less=True)
             m.d.sync += late_word.eq(word)
             word = late_word
-            reads = copied(m, platform, reads[0], self.pixels)
-        bits = word.shape().size
+            reads = copied(m, platform, reads[0], len(parts))
         for p in range(self.pixels):
             # The word's place within lane p's part of the row, known a cycle before the word.
             first = Signal(8, name=f"first{p}")
             own = Signal(PLACES_BITS, name=f"column{p}")
             m.d.sync += [first.eq(multiple(layer.lane_stride, p)), own.eq(coming.column - first)]
-            for low in range(0, bits, PART_BITS):
-                part = slice(low, min(low + PART_BITS, bits))
-                m.submodules[f"lane{p}_{low}"] = lane = memory.Memory(
+            for part, reading in zip(parts, reads, strict=True):
+                m.submodules[f"lane{p}_{part.start}"] = lane = memory.Memory(
                     shape=part.stop - part.start, depth=1 << PLACES_BITS, init=[],
                     attrs={"ram_style": "block", "collision": "undefined"})
                 write, read = lane.write_port(), lane.read_port()
@@ -172,7 +172,7 @@ class WindowMemory(wiring.Component):
                 ]
                 m.d.comb += [
                     write.data.eq(word.as_value()[part]),
-                    Cat(read.en, read.addr).eq(reads[p]),
+                    Cat(read.en, read.addr).eq(reading),
                     self.words[p].as_value()[part].eq(read.data),
                 ]
         return m

@@ -53,7 +53,7 @@ memory_map
 opt -full
 """
 INDUCTION = """
-tee -q -o induction.txt sat -tempinduct -prove-asserts -set-assumes -maxsteps 1 top
+tee -q -a induction.txt sat -tempinduct -prove-asserts -set-assumes -maxsteps 1 {part} top
 """
 #: On to an and-inverter graph and to ABC. ABC leaves a network behind for Yosys to read back; it
 #: gets that of a module of one gate, since only the verdict matters.
@@ -105,7 +105,8 @@ class Ram:
 class FormalPlatform:
     """Makes memories whose collision is undefined return anything at all after one.
 
-    ``family`` selects a device's primitives where a component asks for them.
+    Where the bench `watches` an address, memories keep the word there, and reading any other one
+    returns anything. ``family`` selects a device's primitives where a component asks for them.
     """
 
     def __init__(self, bench: "Bench", family: str | None = None) -> None:
@@ -116,10 +117,12 @@ class FormalPlatform:
         """Amaranth's hook: how ``ram`` is built."""
         if ram.attrs.get("collision") != "undefined":
             return ram.elaborate(None)
+        if self.bench.watched is not None:
+            return self.watched_memory(ram)
         m = Module()
         (write,), (read,) = ram.write_ports, ram.read_ports
-        rows = Array(Signal(ram.shape, name=f"row{k}", reset_less=True) for k in range(ram.depth))
         data = Value.cast(read.data)
+        rows = Array(Signal(ram.shape, name=f"row{k}", reset_less=True) for k in range(ram.depth))
         anything = self.bench.free(len(data), "after_collision")
         self.bench.memories.append(Ram(rows, write, read))
         with m.If(write.en):
@@ -127,6 +130,21 @@ class FormalPlatform:
         with m.If(read.en):
             collision = write.en & (write.addr == read.addr)
             m.d.sync += data.eq(Mux(collision, anything, Value.cast(rows[read.addr])))
+        return m
+
+    def watched_memory(self, ram: memory.Memory) -> Elaboratable:
+        """Only the word at the watched address."""
+        m = Module()
+        (write,), (read,) = ram.write_ports, ram.read_ports
+        row = Signal(ram.shape, name="row", reset_less=True)
+        data = Value.cast(read.data)
+        anything = self.bench.free(len(data), "elsewhere")
+        self.bench.memories.append(Ram(Array([row]), write, read))
+        written, wanted = (port.en & (port.addr == self.bench.watched) for port in (write, read))
+        with m.If(written):
+            m.d.sync += row.eq(write.data)
+        with m.If(read.en):
+            m.d.sync += data.eq(Mux(wanted & ~written, Value.cast(row), anything))
         return m
 
 
@@ -141,7 +159,10 @@ class Bench:
         self.cells = cells
         self.ports: list[Signal] = []
         self.checks: list[ValueLike] = []
+        self.lemmas: list[ValueLike] = []
         self.memories: list[Ram] = []
+        self.watched: Signal | None = None
+        self.started = Signal()     # whether constants have their values: not in the first cycle
         self.platform = FormalPlatform(self, family)
 
     def add(self, dut: Elaboratable) -> dict[str, Signal]:
@@ -161,11 +182,18 @@ class Bench:
 
     def constant(self, shape: ShapeLike, name: str) -> Signal:
         """Any value, the same in all cycles between two resets."""
-        first, held = Signal(init=1), Signal(shape, name=f"{name}_held")
-        value = Signal(shape, name=name)
-        self.m.d.comb += value.eq(Mux(first, self.free(shape, name), held))
-        self.m.d.sync += [first.eq(0), held.eq(value)]
+        held, value = Signal(shape, name=f"{name}_held"), Signal(shape, name=name)
+        self.m.d.comb += value.eq(Mux(self.started, held, self.free(shape, name)))
+        self.m.d.sync += [self.started.eq(1), held.eq(value)]
         return value
+
+    def watch(self, bits: int) -> Signal:
+        """An address, any one and always the same: of memories put in from now on it is all kept.
+
+        What is proved of words read from there is then proved of all words, whatever the depth.
+        """
+        self.watched = self.constant(bits, "watched")
+        return self.watched
 
     def assume(self, condition: ValueLike) -> None:
         """Only runs on which ``condition`` holds in every cycle are looked at."""
@@ -175,6 +203,11 @@ class Bench:
         """``condition`` has to hold in every cycle."""
         self.checks.append(condition)
 
+    def lemma(self, condition: ValueLike) -> None:
+        """``condition`` has to hold too: it says of registers inside what makes checks inductive.
+        """
+        self.lemmas.append(condition)
+
     def before(self, value: ValueLike, cycles: int = 1) -> Signal:
         """``value`` as it was ``cycles`` cycles ago; 0 before that, and since a reset."""
         for _ in range(cycles):
@@ -183,13 +216,29 @@ class Bench:
             value = later
         return value
 
-    def prove(self) -> None:
-        """Every check holds in every cycle from reset on; else raise `Refuted` with a trace."""
+    def prove(self, *, lemmas: bool = True, parts: int = 1) -> None:
+        """Every check holds in every cycle from reset on; else raise `Refuted` with a trace.
+
+        Without ``lemmas`` a mistake is refuted by what the checks say of it alone. In ``parts``,
+        each a question for the solver, many checks are proved much sooner than at once.
+        """
+        checks = [Value.cast(check).bool()
+                  for check in self.checks + (self.lemmas if lemmas else [])]
         # One output: then all checks may be assumed of the cycle before to prove each.
-        self.m.d.comb += Assert(Cat(Value.cast(check).bool() for check in self.checks).all())
+        part, held = Const(0), Signal(init=1)
+        if parts > 1:
+            part = self.free(range(parts), "part")
+            self.m.d.sync += held.eq(Cat(checks).all())
+            self.m.d.comb += Assume(held)
+        size = -(-len(checks) // parts)
+        self.m.d.comb += Assert(Cat(
+            (part != number) | Cat(checks[number * size:(number + 1) * size]).all()
+            for number in range(parts)).all())
         sources = self._sources()
-        induction = run(PREPARE.format(forget="") + INDUCTION, sources)["induction.txt"]
-        if "SUCCESS" not in induction:
+        questions = "".join(INDUCTION.format(part=f"-set {part.name} {number}" if parts > 1 else "")
+                            for number in range(parts))
+        induction = run(PREPARE.format(forget="") + questions, sources)["induction.txt"]
+        if induction.count("SUCCESS") < parts:
             decide(sources, "", f"bmc3 -F {SHALLOW}", "pdr")
         elif "for assert: 1'1 when" in induction:
             raise RuntimeError(NOTHING_LEFT)
@@ -215,9 +264,17 @@ class Bench:
 
 
 def registers(fragment: Fragment) -> dict[str, Signal]:
-    """The registers of ``fragment`` and of those inside it, whose names come in front."""
-    own = {signal.name: signal for statement in fragment.statements.get("sync", ())
-           for signal in statement._lhs_signals()}
+    """The registers of ``fragment`` and of those inside it, whose names come in front.
+
+    Of several with one name (or none: ``$signal``), in the order of their assignment, the second
+    has #1 behind it, the third #2.
+    """
+    own: dict[str, Signal] = {}
+    assigned = {id(signal): signal for statement in fragment.statements.get("sync", ())
+                for signal in statement._lhs_signals()}
+    for signal in assigned.values():
+        number = sum(other.name == signal.name for other in own.values())
+        own[f"{signal.name}#{number}" if number else signal.name] = signal
     return own | {f"{name}.{inner}": signal for part, name, _ in fragment.subfragments
                   for inner, signal in registers(part).items()}
 

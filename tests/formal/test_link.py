@@ -24,8 +24,8 @@ from .prove import Bench, Refuted, broken
 pytestmark = pytest.mark.long
 
 CHANNELS = 2
-STATES = 15
-CARRYING_OUT = ("Dispatch", "Write", "Store", "Payload-CRC", "Verdict", "Run")
+STATES = 16
+CARRYING_OUT = ("Dispatch", "Write", "Complete", "Store", "Payload-CRC", "Verdict", "Run")
 ANSWERING = ("Head", "Body", "Fetch", "Await", "Send", "Response-CRC")
 PAYLOAD = 8          # bytes before it: mark, header, CRC
 CONFIG = EngineConfig(channels=CHANNELS, pixels=1, requantizers=1, tape_depth=1 << 16,
@@ -123,9 +123,12 @@ def prove_link(module: ModuleType) -> None:
     reads, halfway = command == Command.READ_ACTIVATIONS, left[0]
     bench.check(~within("Dispatch") | (since == 0))
     bench.check(~within("Write") | (since == halfway))
-    bench.check(~(within("Write") & halfway) | (registers["word"][8:] == received[8:]))
-    bench.check(~within("Store") | (since == CHANNELS) & ~halfway
-                & (registers["word"] == received))
+    word, shifts = registers["word"], registers["shifts"]
+    coming = Mux(shifts, Cat(word[8:], registers["newest"]), word)
+    bench.check(~(within("Write") & halfway) | (coming[8:] == received[8:]))
+    bench.check(~within("Complete", "Store") | (since == CHANNELS) & ~halfway
+                & (coming == received))
+    bench.check(~within("Store") | ~shifts)
     bench.check(within("Run") | ~dut.busy)
     bench.check(asked == (within("Await") | reads & (within("Send") | within("Body") & halfway)))
     bench.check(~within("Fetch", "Await") | reads & ~halfway)
@@ -147,7 +150,8 @@ def test_loses_repeats_and_reorders_nothing():
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("word.eq(Cat(word[8:], self.i.payload))", "word.eq(Cat(self.i.payload, word[:-8]))"),
+    ("word.eq(Cat(word[8:], newest))", "word.eq(Cat(newest, word[:-8]))"),
+    ('m.next = "Complete"', 'm.next = "Store"'),
 ])
 def test_a_broken_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):

@@ -44,6 +44,8 @@ CONFIGS = {
     "c8p3w4": EngineConfig(channels=8, pixels=3, requantizers=8, tape_depth=8192,
                            activation_depth=8192, single_port=False, accumulator_bits=18,
                            bias_bits=2, weight_bits=4, strips=4, pipelined=True),
+    "c8p2r4": EngineConfig(channels=8, pixels=2, requantizers=4, tape_depth=8192,
+                           activation_depth=8192, single_port=False, pipelined=True),
 }
 
 

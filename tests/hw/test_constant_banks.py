@@ -46,7 +46,7 @@ def test_sets_follow_each_other(channels, requantizers, weight_bits, leaky, pipe
             arrived.append(number)
 
     async def check(ctx):
-        due = deque([None] * pipelined)          # what is shown some cycles later
+        due = deque([None] * (2 * pipelined))    # what is shown some cycles later
         while len(used) < len(sets):
             ctx.set(dut.switch, len(arrived) > len(used) and rng.random() < 0.3)
             chunk = rng.randrange(dut.chunks)

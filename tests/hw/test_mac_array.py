@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from itertools import count
 
 import pytest
 
@@ -101,22 +102,26 @@ def test_sums(mode, pixels, channels, bits, weight_bits, table_pixels, stall):
             await ctx.tick()
 
     async def check(ctx):
-        cycle = 0
-        for sums, tags in tiles:
-            done = False
-            while not done:
-                _, _, finishing, allowed, done, got, got_tags = await ctx.tick().sample(
-                    dut.finishing, dut.may_finish, dut.done, dut.sums, dut.tags)
-                cycle += 1
-                if finishing:
-                    assert allowed
-                    finished.append(cycle)
-            assert cycle == finished.pop(0) + array_latency(config)
-            if config.pipelined:
-                got = ctx.get(dut.sums)
-            assert [list(row) for row in got] == [[wrapped(value, bits) for value in row]
-                                                  for row in sums]
-            assert {name: got_tags[name] for name in tags} == tags
+        shown = []                      # the sums of a tile that were to be seen in this cycle
+        for cycle in count(1):
+            _, _, finishing, allowed, done, got, got_tags = await ctx.tick().sample(
+                dut.finishing, dut.may_finish, dut.done, dut.sums, dut.tags)
+            if finishing:
+                assert allowed
+                finished.append(cycle)
+            if shown:
+                assert [list(row) for row in ctx.get(dut.sums)] == shown.pop()
+            if done:
+                assert cycle == finished.pop(0) + array_latency(config) - config.pipelined
+                sums, tags = tiles.pop(0)
+                sums = [[wrapped(value, bits) for value in row] for row in sums]
+                assert {name: got_tags[name] for name in tags} == tags
+                if config.pipelined:
+                    shown.append(sums)
+                else:
+                    assert [list(row) for row in got] == sums
+            if not tiles and not shown:
+                break
 
     # One product per cycle, and a cycle for each window whose predecessor was still in use.
     cycles = len(weights) + 2 + array_latency(config) if not stall else 20 * len(weights)

@@ -1,6 +1,7 @@
 """The result writer: tiles of sums in, requantized words at the right addresses out."""
 
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -88,7 +89,10 @@ class LayerCase:
                           "hi": int(self.hi[k]) + 128 * self.signed}
                          ).as_bits().to_bytes(8, "little")
             for k in range(group * channels, (group + 1) * channels))
-        return constant_words(np.frombuffer(text, np.uint8).reshape(channels, 8), config)
+        together = [config.requantized(lane)[chunk]
+                    for chunk in range(channels // config.requantizers)
+                    for lane in range(config.requantizers)]
+        return constant_words(np.frombuffer(text, np.uint8).reshape(channels, 8)[together], config)
 
 
 @pytest.mark.parametrize("channels, pixels, requantizers, bits, weight_bits, pipelined", [
@@ -110,26 +114,27 @@ def test_layers(channels, pixels, requantizers, bits, weight_bits, pipelined, st
     async def array(ctx):
         """Sums appear a fixed time after ``finishing``; nonsense in every other cycle.
 
-        Those of a pipelined array appear a cycle later and stay.
+        A pipelined array is done a cycle earlier; its sums appear a cycle later, and stay.
         """
-        pending = [False] * (latency - 1)
-        held = None
+        pending = [False] * (latency - 1 - pipelined)
+        coming = deque([None] * 2)
         async for _, _, finishing in ctx.tick().sample(dut.finishing):
             pending.append(finishing)
             due = pending.pop(0)
             ctx.set(dut.done, due)
-            if held is not None:
-                ctx.set(dut.sums, held)
-            elif not pipelined:
+            shown = coming.popleft()
+            coming.append(None)
+            if not pipelined:
                 ctx.set(dut.sums.as_value(), pace.getrandbits(channels * pixels * bits))
-            held = None
             if due:
                 sums, tags = results.pop(0)
                 ctx.set(dut.tags, tags)
                 if pipelined:
-                    held = sums.tolist()
+                    coming[-1] = sums.tolist()
                 else:
-                    ctx.set(dut.sums, sums.tolist())
+                    shown = sums.tolist()
+            if shown is not None:
+                ctx.set(dut.sums, shown)
 
     async def drive(ctx):
         async def until(signal):

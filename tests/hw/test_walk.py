@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hw import compiler
 from hw.descriptor import ADDRESS_BITS, COORDINATE_BITS, FIELDS, descriptor_words
+from hw.window_memory import PLACES_BITS, ROWS_BITS
 
 from ..ref import random_models
 from . import test_strips
@@ -116,6 +117,7 @@ def check_steps(steps, program, **change: int) -> None:
         weights = 1 if stored["hold"] else stored["product_last"] + 1
         tape_words += descriptor_words(config.tape_bytes) + (
             stored["output_group_last"] + 1) * (config.constant_words + weights)
+        check_rows(stored)
         read = addresses_read(stored)
         within = np.concatenate([words_of(source) for source in sources])
         assert len(read) and np.isin(read, within).all(), step
@@ -126,6 +128,21 @@ def check_steps(steps, program, **change: int) -> None:
         assert stored["pad_address"] < len(program.pads) <= min(written.min(), read.min())
         assert max(written.max(), read.max()) < program.activation_words
     assert tape_words == len(program.tape)
+
+
+def check_rows(fields: dict[str, int]) -> None:
+    """What the proof of the window memory assumes (`tests/formal/test_window_memory.py`).
+
+    As many rows are requested as windows need, and the sizes of patches go together.
+    """
+    rows = fields["kernel_row_last"] + 1
+    slides, mask, places = fields["slides"], fields["column_mask"], fields["row_places"]
+    down = fields["inner_last"] * fields["stride_rows"] if slides else 0
+    assert fields["patch_row_last"] + 1 == rows + down
+    assert mask & (mask + 1) == 0 and fields["kernel_column_last"] <= mask
+    assert 1 <= places <= 1 << ROWS_BITS and places * (mask + 1) <= 1 << PLACES_BITS
+    if slides:
+        assert rows <= places and fields["stride_rows"] <= rows and not fields["input_group_last"]
 
 
 def check_random(steps, monkeypatch, seed: int, name: str, **change: int) -> None:
@@ -153,7 +170,7 @@ def test_programs_stay_within_their_maps(steps, monkeypatch, seed, name):
     "input_address", "output_address", "address_column", "address_row", "address_input_group",
     "address_inner", "address_outer", "address_output_group", "column_restart", "row_restart",
     "row_outer", "width", "height", "strip_words", "result_inner", "result_outer", "result_group",
-    "pixel_last", "product_last"])
+    "pixel_last", "product_last", "patch_row_last", "column_mask", "row_places", "stride_rows"])
 def test_a_wrong_number_is_noticed(steps, monkeypatch, field):
     with pytest.raises(AssertionError):
         for seed in range(20):
