@@ -135,17 +135,16 @@ class ResultWriter(wiring.Component):
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
                       tags.group_last, tags.layer_last)
-        for stage in range(CODE_LATENCY if config.codes else config.pipelined
-                           + requantizer_latency(pipelined=config.pipelined)):
+        latency = (CODE_LATENCY if config.codes else
+                   config.pipelined + requantizer_latency(pipelined=config.pipelined))
+        for stage in range(latency):
             later = Signal(len(control), name=f"control{stage}")
             m.d.sync += later.eq(control)
             control = later
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
         if config.codes:
-            gathered = Signal(8 * config.word_bytes, reset_less=True)
-            self.gather_codes(m, gathered, results, blocks_only)
-            m.d.comb += self.data.eq(gathered)
+            self.gather_codes(m, results, blocks_only)
         else:
             self.gather(m, results, valid)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
@@ -200,21 +199,22 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
         return results
 
-    def gather_codes(self, m: Module, gathered: Signal, results: list[Value], blocks_only: Value
-                     ) -> None:
-        """Put a word together in ``gathered``.
+    def gather_codes(self, m: Module, results: list[Value], blocks_only: Value) -> None:
+        """Put a word of codes or bytes together.
 
         Of codes a chunk is half a word, and the older one ends up in the lower half; where only the
         blocks' lanes count it is both halves, one of which is written. Bytes have their lower
         halves in the lower half of a word and their upper ones above.
         """
         layer = self.layer
+        gathered = Signal(8 * self.config.word_bytes, reset_less=True)
         half = len(gathered) // 2
         low, high = (Cat(result[start:start + 4] for result in results) for start in (0, 4))
         byte_result = layer[CODE_FIELDS["byte_result"]]
         upper = layer[CODE_FIELDS["upper_half"]]
         m.d.sync += gathered.eq(Cat(Mux(blocks_only, low, gathered[half:]),
                                     Mux(byte_result, high, low)))
+        m.d.comb += self.data.eq(gathered)
         m.d.comb += self.halves.eq(Mux(blocks_only & ~byte_result, Cat(~upper, upper), 3))
 
     def chosen_sums(self, m: Module, platform: object, busy: Value, number: Value
