@@ -1,9 +1,9 @@
-"""AUSN lanes beside linear multipliers: lookup tables, switching activity, and their figure.
+"""AUSN lanes beside linear multipliers: lookup tables, placed cells, switching activity, a figure.
 
     python -m bench.ausn [MEASURE ...] [--family NAME] [--design NAME]
 
 Runs the measures asked for, or all, and then draws the figure; what they are say the modules
-`bench.ausn_area`, `bench.ausn_energy` and `bench.ausn_area_plot`.
+`bench.ausn_area`, `bench.ausn_routed`, `bench.ausn_energy` and `bench.ausn_area_plot`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import ausn_area, ausn_area_plot, ausn_energy
+from bench import ausn_area, ausn_area_plot, ausn_energy, ausn_routed
 from ref.errors import UserError, run_command
 
-MEASURES = {"area": ausn_area.run, "energy": ausn_energy.run}
+MEASURES = {"area": ausn_area.run, "routed": ausn_routed.run, "energy": ausn_energy.run}
 
 
 def main(arguments: list[str]) -> int:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable
 
 from bench.ausn_designs import DESIGNS
 from bench.record import record
@@ -58,14 +59,18 @@ class Platform:
         self.family = family
 
 
-def netlist(design: str, family: str, method: str) -> dict[str, Any]:
-    """The top module of the synthesized tile, as Yosys' ``write_json`` has it."""
+def synthesize(component: Elaboratable, family: str, method: str) -> str:
+    """The netlist as Yosys' ``write_json`` has it; its top module is called ``top``."""
     before, options = METHODS[method]
-    text = rtlil.convert(DESIGNS[design][1](family), platform=Platform(family), emit_src=False)
+    text = rtlil.convert(component, platform=Platform(family), emit_src=False)
     script = (f"read_rtlil top.il\n{before}{FAMILIES[family]}{options[family]}\n"
               "write_json -noscopeinfo top.json\n")
-    found = run_yosys(find_tool("yosys"), script, {"top.il": text}, "top.json")
-    return json.loads(found)["modules"]["top"]
+    return run_yosys(find_tool("yosys"), script, {"top.il": text}, "top.json")
+
+
+def netlist(design: str, family: str, method: str) -> dict[str, Any]:
+    """The top module of the synthesized tile."""
+    return json.loads(synthesize(DESIGNS[design][1](family), family, method))["modules"]["top"]
 
 
 def count_cells(top: dict[str, Any]) -> dict[str, int]:

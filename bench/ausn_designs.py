@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.ausn.activation import AusnRequantizer
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
+from hw.ausn.still import StillTile
 from hw.ausn.tile import Accumulator, Tile
 from hw.requantizer import Requantizer
 from ref.ausn import AusnCode
@@ -23,11 +24,14 @@ SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1
 class MultiplierTile(wiring.Component):
     """What `hw.ausn.tile.Tile` does, by the ``*`` of synthesis and linear weights.
 
-    The accumulator is the lanes' own. Members as there, one tap; ``sums`` lack nothing.
+    The accumulator is the lanes' own. Members as there, one tap; ``sums`` lack nothing. With
+    ``still`` a pixel's registers change for activations other than 0 only, as in
+    `hw.ausn.still.StillTile`, and a channel's where one of its pixels' does.
     """
 
-    def __init__(self, bits: int, pixels: int, channels: int) -> None:
+    def __init__(self, bits: int, pixels: int, channels: int, *, still: bool = False) -> None:
         self.bits = bits
+        self.still = still
         self.pixels = pixels
         self.channels = channels
         super().__init__({
@@ -44,22 +48,32 @@ class MultiplierTile(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         """Operands, products and sums in registers."""
         m = Module()
-        control, later = Signal(3), Signal(3)
-        m.d.sync += [control.eq(Cat(self.valid, self.first, self.last)), later.eq(control),
-                     self.done.eq(later[0] & later[2])]
+        awake = [self.valid & (self.first | self.x[0][p].any()) if self.still else self.valid
+                 for p in range(self.pixels)]
+        stages = [Cat(awake, self.valid & self.first, self.valid & self.last)]
+        for _ in range(2):
+            stages.append(Signal(self.pixels + 2, name="control"))
+            m.d.sync += stages[-1].eq(stages[-2])
+        first, last = stages[-1][self.pixels:]
+        m.d.sync += self.done.eq(last)
         x = [Signal(8, name=f"x{p}", reset_less=True) for p in range(self.pixels)]
         code = [Signal(self.bits, name=f"code{c}", reset_less=True) for c in range(self.channels)]
-        m.d.sync += [*(x[p].eq(self.x[0][p]) for p in range(self.pixels)),
-                     *(code[c].eq(self.code[0][c]) for c in range(self.channels))]
+        for p in range(self.pixels):
+            with m.If(awake[p] | (not self.still)):
+                m.d.sync += x[p].eq(self.x[0][p])
+        with m.If(Cat(awake).any() | (not self.still)):
+            m.d.sync += [code[c].eq(self.code[0][c]) for c in range(self.channels)]
         for p in range(self.pixels):
             for c in range(self.channels):
                 value = self.product(x[p], code[c])
                 product = Signal(value.shape(), name=f"product{p}_{c}", reset_less=True)
-                m.d.sync += product.eq(value)
+                with m.If(stages[1][p] | (not self.still)):
+                    m.d.sync += product.eq(value)
                 accumulator = Accumulator(20, len(product), inverts=False)
                 m.submodules[f"accumulator{p}_{c}"] = accumulator
-                m.d.comb += [accumulator.addend.eq(product), accumulator.accumulate.eq(later[0]),
-                             accumulator.first.eq(later[1]), accumulator.last.eq(later[2]),
+                m.d.comb += [accumulator.addend.eq(product),
+                             accumulator.accumulate.eq(stages[2][p]),
+                             accumulator.first.eq(first), accumulator.last.eq(last),
                              self.sums[p][c].eq(accumulator.total)]
         return m
 
@@ -97,6 +111,8 @@ DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
     **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 6, 5, 4)},
     **{f"linear {bits}": (16, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
        for bits in (8, 6, 5, 4)},
+    "AUSN 5 still":    (16, lambda family: StillTile(by_hand("AUSN", 5, family), *SHAPE)),
+    "linear 8 still":  (16, lambda family: MultiplierTile(8, *SHAPE, still=True)),
     "AUSN 5, 4 taps":   (64, lambda family: lane(ausn_plan((AusnCode(2, 2),), family), 4)),
     "AUSN 3-5, any split": (16, lambda family: lane(ausn_plan(SPLITS, family))),
     "AUSN 5, as it reads": (16, lambda family: PlainTile(5, *SHAPE)),

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.ausn.still import first_lacks
 from hw.ausn.tile import group_lacks
 from hw.tools import find_tool
 from quant import find_preset, import_onnx, quantize
@@ -38,9 +39,10 @@ RESULTS = Path(__file__).parent / "results" / "ausn_energy.json"
 #: Methods of synthesis on each family; lanes take the first.
 METHODS = {"ice40": ("plain", "booth"), "ecp5": ("narrow", "booth narrow")}
 #: Designs by name and the presets whose weights they take.
-DESIGNS = {"AUSN 5": "ausn5", **{f"{kind} {bits}": f"w{bits}a8" for bits in (8, 6, 5, 4)
-                                 for kind in ("linear", "Booth")}}
-CLIPS, STREAMS = 16, 1024
+DESIGNS = {"AUSN 5": "ausn5", "AUSN 5 still": "ausn5", "linear 8 still": "w8a8",
+           **{f"{kind} {bits}": f"w{bits}a8" for bits in (8, 6, 5, 4)
+              for kind in ("linear", "Booth")}}
+CLIPS, STREAMS = 16, 512
 #: Cycles that fill all registers.
 WARM_UP = 8
 #: Of a register's clock, a cycle.
@@ -92,8 +94,10 @@ def activity(design: str, family: str, method: str) -> dict[str, float]:
         plan = by_hand(kind, bits, family)
         numbers = {weight: code for code, weight in reversed(list(enumerate(plan.weights)))}
         codes = np.vectorize(numbers.__getitem__)(w)
-        short = np.array([group_lacks(plan, (code,)) for code in range(len(plan.weights))])
-        lacks = short[codes].sum(axis=1)
+        still = design.endswith("still")
+        short = np.array([first_lacks(plan, code) if still else group_lacks(plan, (code,))
+                          for code in range(len(plan.weights))])
+        lacks = short[codes[:, 0]] if still else short[codes].sum(axis=1)
     expected = np.einsum("sip,sic->spc", x, w) - lacks[:, None, :]
     wanted = expected.reshape(STREAMS, -1) & (1 << 20) - 1
 
@@ -142,6 +146,6 @@ def run(families: list[str], designs: list[str]) -> None:
             if family not in METHODS or design not in DESIGNS:
                 continue
             entry = measure(design, family)
-            print(f"{family:7}{design:10}{entry['energy_per_mac']:8.2f} settled "
+            print(f"{family:7}{design:15}{entry['energy_per_mac']:8.2f} settled "
                   f"{entry['settled_per_mac']:8.2f}  {entry['methods']}", flush=True)
             record(RESULTS, entry, ("family", "design"), yosys=find_tool("yosys").version)

@@ -73,6 +73,7 @@ class Volume:
 VOLUMES = {
     "kws": Volume("kws", "w8a8", "icebreaker", 1500),
     "kws on ECP5": Volume("kws", "w4a8", "ulx3s_85f", 1500),
+    "kws on lanes of both kinds": Volume("kws", "mixed4", "icebreaker", 1500),
     "vww": Volume("vww", "w4a8", "ulx3s_85f", 467),
     "mnist": Volume("mnist", "w8a8", "icebreaker", 2000),
     "resnet8": Volume("resnet8", "w8a8", "ulx3s_85f", 200),

@@ -3,9 +3,9 @@
     python -m bench.builds [NAME ...]
 
 The digits network and the MLPerf Tiny keyword spotter on iCEBreaker, the latter on lanes of both
-kinds, too; visual wake words with weights of four bits on ULX3S-85F. All but the first come from ``../shared/data`` beside the repository. Seconds
-are of the run that did the work: what the cache already holds is not made again, but its own
-seconds are reported.
+kinds, too; visual wake words with weights of four bits on ULX3S-85F. All but the first come from
+``../shared/data`` beside the repository. Seconds are of the run that did the work: what the cache
+already holds is not made again, but its own seconds are reported.
 """
 
 import argparse

@@ -39,6 +39,8 @@ NEAR_INPUTS = {("SB_CARRY", "CI"), ("SB_CARRY", "I0"), ("SB_CARRY", "I1"), ("CCU
 NEAR = 0.25
 #: Register inputs of data, and of the clock, whose two edges a cycle cost as much.
 DATA, CLOCKS = ("D", "DI"), ("C", "CLK")
+#: Register inputs to which one wire leads for all eight of a tile, and what a toggle costs at each.
+CONTROLS, SHARED = ("E", "R", "S", "CE", "LSR"), 0.125
 
 
 def is_register(cell: dict[str, Any]) -> bool:
@@ -211,6 +213,7 @@ def weights(top: dict[str, Any]) -> dict[int, float]:
 
     Wires between neighbours cost `NEAR` at either end: the carry's own, those into multiplexers
     behind tables, and from a table to the register in its own logic cell, which reads it alone.
+    Enables and resets of registers cost `SHARED`: a tile's eight registers have them in common.
     Operands of an iCE40 carry come by the wires of the table in the same logic cell.
     """
     drivers: dict[int, tuple[str, str]] = {}
@@ -227,6 +230,8 @@ def weights(top: dict[str, Any]) -> dict[int, float]:
 
     def cost(driver: tuple[str, str], reader: tuple[str, str], alone: bool) -> float:
         kind, port = reader
+        if port in CONTROLS and kind.startswith(("SB_DFF", "TRELLIS_FF")):
+            return SHARED
         if driver in CARRIES:
             near = reader in NEAR_INPUTS or reader == ("SB_LUT4", "I3")
         else:

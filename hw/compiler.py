@@ -290,8 +290,8 @@ def group_words(step: Step, config: EngineConfig) -> Iterator[list[int]]:
     constants[:outputs] = channel_constants(step, config)
     for start in range(0, groups * channels, channels):
         mine = np.tile(constants[start:start + channels], (copies, 1))
-        together = np.array([config.requantized(lane) for lane in range(config.requantizers)])
-        yield from constant_words(mine[together.T.ravel()], config)
+        order = np.array([config.requantized(lane) for lane in range(config.requantizers)]).T
+        yield from constant_words(mine[order.ravel()], config)
         weight = np.tile(padded[start:start + channels], (copies, 1, 1, 1))   # (C, I, kh, kw)
         if step.hold:
             yield weight_word(weight[:, 0, 0, 0], config)

@@ -154,6 +154,12 @@ class EngineConfig:
         chunks = self.channels // self.requantizers
         return chunks * -(-self.requantizers * self.constant_bytes // self.tape_bytes)
 
+    @property
+    def constants_in_registers(self) -> bool:
+        """Whether constants lie beside their requantizers; elsewhere they are in block RAM."""
+        chunks = self.channels // self.requantizers
+        return chunks == 1 or (chunks == 2 and self.pipelined)
+
     def requantized(self, requantizer: int) -> range:
         """The channels of a word that a requantizer takes, in this order.
 

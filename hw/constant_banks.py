@@ -58,8 +58,8 @@ class ConstantBanks(wiring.Component):
             m.d.sync += part.eq(part + 1)
             with m.If(part == parts - 1):
                 m.d.sync += [part.eq(0), chunk.eq(chunk + 1), whole.eq(chunk == self.chunks - 1)]
-        if self.chunks == 1:
-            m.d.comb += self.o.eq(self.in_registers(m, platform, parts))
+        if self.config.constants_in_registers:
+            m.d.comb += self.o.eq(self.in_registers(m, platform, parts * self.chunks))
             return m
 
         # One memory for each of the words that make up a chunk's constants, all read together.
@@ -83,7 +83,7 @@ class ConstantBanks(wiring.Component):
         return m
 
     def in_registers(self, m: Module, platform: object, parts: int) -> Value:
-        """Each channel's share of the words shifts in, and is taken over as a whole."""
+        """Each requantizer's share of the words shifts in, and is taken over as a whole."""
         size = 8 * self.config.tape_bytes // self.chunk_channels
         constant = self.constant.as_value()
         for stage in range(1 + self.config.pipelined):
@@ -96,15 +96,19 @@ class ConstantBanks(wiring.Component):
             valid = Signal()
             m.d.sync += valid.eq(self.valid)
             controls = [Cat(valid, self.switch)] * self.chunk_channels
+        asked = Signal.like(self.chunk, name="asked")
+        m.d.sync += asked.eq(self.chunk)
+        chunks = spread(m, platform, asked, self.chunk_channels)
         shown = []
-        for channel, (shift, take_over) in enumerate(controls):
-            arriving = Signal(parts * size, name=f"arriving{channel}", reset_less=True)
-            used = Signal.like(arriving, name=f"used{channel}")
+        for lane, ((shift, take_over), chunk) in enumerate(zip(controls, chunks, strict=True)):
+            arriving = Signal(parts * size, name=f"arriving{lane}", reset_less=True)
+            used = Signal.like(arriving, name=f"used{lane}")
             with m.If(shift):
-                m.d.sync += arriving.eq(Cat(arriving[size:], constant.word_select(channel, size)))
+                m.d.sync += arriving.eq(Cat(arriving[size:], constant.word_select(lane, size)))
             with m.If(take_over):
                 m.d.sync += used.eq(arriving)
-            shown.append(used[:8 * self.config.constant_bytes])
+            own = used.word_select(chunk, parts * size // self.chunks)
+            shown.append(own[:8 * self.config.constant_bytes])
         return Cat(shown)
 
     def shares(self, words: list[Value]) -> Value:

@@ -218,10 +218,10 @@ def fit_memories(model: Model, config: EngineConfig, board: Board) -> Program:
 
 
 def constant_blocks(config: EngineConfig) -> int:
-    """Block RAMs of `hw.constant_banks.ConstantBanks`, which has registers where R is C."""
-    chunks = config.channels // config.requantizers
-    if chunks == 1:
+    """Block RAMs of `hw.constant_banks.ConstantBanks`."""
+    if config.constants_in_registers:
         return 0
+    chunks = config.channels // config.requantizers
     return config.constant_words // chunks * blocks(8 * config.tape_bytes, 2 * chunks)
 
 

@@ -17,8 +17,8 @@ from . import memory, window_memory
 from .config import EngineConfig
 from .packing import OPERAND_BITS, PIXELS
 
-#: Output channels from which on it helps.
-CHANNELS = 32
+#: Lanes from which on it helps.
+LANES = 128
 #: How much the distance of a block to its channels' multipliers counts, by the wires between them:
 #: a window memory has 32 bits of words in and out, so has the tape's queue, a part of the
 #: activation memory has some of them, one of the tape's fewer still.
@@ -50,13 +50,14 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
     some for the requantizers. These and block RAMs lie as near to their channels as there is room.
     """
     channels, lanes = config.channels, config.requantizers
-    if (sites is None or channels < CHANNELS or config.weight_bits > PIXELS.weight_bits
+    if (sites is None or config.mac_units < LANES or config.weight_bits > PIXELS.weight_bits
             or config.biased_bits > OPERAND_BITS):
         return {}
     places = sites.multipliers()
     each = product_blocks(config)
     first = max((len(places) - each * channels - lanes) // 8 * 4, 0)
-    plan, homes = {}, []
+    plan: dict[str, str] = {}
+    homes: list[np.ndarray] = []
     for c in range(channels):
         own = places[first + each * c + lanes * c // channels:][:each]
         plan |= {f"array.multiplier{2 * k}_{c}.multiplier.": site.name

@@ -173,6 +173,17 @@ class ResultWriter(wiring.Component):
             m.d.sync += [self.address.eq(layer.output_address), tile.eq(layer.output_address)]
         return m
 
+    def gather(self, m: Module, results: list[Value], valid: Value) -> None:
+        """Gather R bytes a cycle to a word; of each requantizer's the oldest end up lowest."""
+        config = self.config
+        chunks = config.channels // config.requantizers
+        for lane, result in enumerate(results):
+            own = Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
+            with m.If(valid if chunks > 1 else 1):
+                m.d.sync += own.eq(Cat(own, result)[8:])
+            for place, c in enumerate(config.requantized(lane)):
+                m.d.comb += self.data[c].eq(own.word_select(place, 8))
+
     def codes(self, m: Module, chosen: list[tuple[Value, Value, Value]], constants: Value
               ) -> list[Value]:
         """The results of an engine of codes: codes in the lower halves of bytes, or bytes."""
@@ -187,17 +198,6 @@ class ResultWriter(wiring.Component):
             ]
             results.append(unit.o)
         return results
-
-    def gather(self, m: Module, results: list[Value], valid: Value) -> None:
-        """Put a word together of R bytes a cycle; each requantizer's oldest end up lowest."""
-        chunks = self.config.channels // len(results)
-        gathered = [Signal(8 * chunks, name=f"gathered{lane}", reset_less=True)
-                    for lane in range(len(results))]
-        for lane, (own, result) in enumerate(zip(gathered, results, strict=True)):
-            with m.If(valid if chunks > 1 else 1):
-                m.d.sync += own.eq(Cat(own, result)[8:])
-            for place, c in enumerate(self.config.requantized(lane)):
-                m.d.comb += self.data[c].eq(own.word_select(place, 8))
 
     def gather_codes(self, m: Module, results: list[Value], blocks_only: Value) -> None:
         """Put a word of codes or bytes together.

@@ -12,23 +12,24 @@ from .plan import ACTIVATION_BITS, Plan
 
 
 class Accumulator(wiring.Component):
-    """Sum up addends; where they come inverted late (``inverts``), inverted as asked.
+    """Sum up addends and carries; addends that come inverted late (``inverts``) are so here.
 
-    Without ``inverts`` an addend with ``first`` starts anew, and ``total`` includes an addend one
-    cycle later. With it the adder has no input left for that: ``total`` includes an addend in its
-    own cycle, and one with ``last`` leaves zero behind.
+    Without ``inverts`` an addend with ``first`` starts anew, its carry left out, and ``total``
+    includes an addend one cycle later. With it the adder has no input left for that: ``total``
+    includes an addend in its own cycle, and one with ``last`` leaves zero behind.
 
     Members
     -------
-    addend : In(signed(addend_bits)), invert, accumulate, first, last : In(1)
+    addend : In(signed(addend_bits)), invert, carry, accumulate, first, last : In(1)
     total : Out(signed(bits))
     """
 
     def __init__(self, bits: int, addend_bits: int, *, inverts: bool) -> None:
         self.bits = bits
         self.inverts = inverts
-        super().__init__({"addend": In(signed(addend_bits)), "invert": In(1), "accumulate": In(1),
-                          "first": In(1), "last": In(1), "total": Out(signed(bits))})
+        super().__init__({"addend": In(signed(addend_bits)), "invert": In(1), "carry": In(1),
+                          "accumulate": In(1), "first": In(1), "last": In(1),
+                          "total": Out(signed(bits))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """One adder and its register."""
@@ -37,7 +38,7 @@ class Accumulator(wiring.Component):
         if self.inverts:
             m.submodules.adder = adder = InvertingAdder(self.bits)
             m.d.comb += [adder.a.eq(held), adder.b.eq(self.addend), adder.invert.eq(self.invert),
-                         self.total.eq(adder.o)]
+                         adder.carry.eq(self.carry), self.total.eq(adder.o)]
             with m.If(self.accumulate & self.last):     # outermost: the register's own reset
                 m.d.sync += held.eq(0)
             with m.Elif(self.accumulate):
@@ -45,7 +46,7 @@ class Accumulator(wiring.Component):
         else:
             m.submodules.adder = adder = LoadingAdder(self.bits)
             m.d.comb += [adder.a.eq(self.addend), adder.b.eq(held), adder.load.eq(self.first),
-                         self.total.eq(held)]
+                         adder.carry.eq(self.carry), self.total.eq(held)]
             with m.If(self.accumulate):
                 m.d.sync += held.eq(adder.o)
         return m

@@ -219,8 +219,9 @@ class Bench:
     def prove(self, *, lemmas: bool = True, parts: int = 1) -> None:
         """Every check holds in every cycle from reset on; else raise `Refuted` with a trace.
 
-        Without ``lemmas`` a mistake is refuted by what the checks say of it alone. In ``parts``,
-        each a question for the solver, many checks are proved much sooner than at once.
+        Without ``lemmas`` a mistake is refuted by what the checks say of it alone, and induction
+        is not tried. In ``parts``, each a question for the solver, many checks are proved much
+        sooner than at once.
         """
         checks = [Value.cast(check).bool()
                   for check in self.checks + (self.lemmas if lemmas else [])]
@@ -237,7 +238,9 @@ class Bench:
         sources = self._sources()
         questions = "".join(INDUCTION.format(part=f"-set {part.name} {number}" if parts > 1 else "")
                             for number in range(parts))
-        induction = run(PREPARE.format(forget="") + questions, sources)["induction.txt"]
+        induction = ""
+        if lemmas:
+            induction = run(PREPARE.format(forget="") + questions, sources)["induction.txt"]
         if induction.count("SUCCESS") < parts:
             decide(sources, "", f"bmc3 -F {SHALLOW}", "pdr")
         elif "for assert: 1'1 when" in induction:

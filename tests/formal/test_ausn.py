@@ -1,15 +1,16 @@
 """Proof that shift-add tiles add up integer products: every code, every activation, both forms.
 
 A tile of one pixel and one channel starts a sum with every product, so that its sums are products,
-from any state of its registers. ECP5's form is made of the vendor's cells, whose models come with
-Yosys. That accumulators go on adding is proved of them alone.
+from any state of its registers; where lanes stand still for an activation of 0, with every other
+product, so that one of two need not be awake. ECP5's form is made of the vendor's cells, whose
+models come with Yosys. That accumulators go on adding is proved of them alone.
 """
 
 import pytest
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
 from hw import adder
-from hw.ausn import lane, selector, tile
+from hw.ausn import lane, selector, still, tile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from ref.ausn import AusnCode
 
@@ -54,6 +55,30 @@ def test_products_are_the_integer_products(name, family):
     prove_products(PLANS[name], family)
 
 
+def prove_sums_of_two(chosen: Plan, family: str | None) -> None:
+    bench = new_bench(family)
+    dut = still.StillTile(chosen, 1, 1)
+    bench.add(dut)
+    x, code = bench.free(8, "x"), bench.free(chosen.code_bits, "code")
+    second = Signal()
+    bench.m.d.sync += second.eq(~second)
+    bench.m.d.comb += [dut.valid.eq(1), dut.first.eq(~second), dut.last.eq(second),
+                       dut.x[0][0].eq(x), dut.code[0][0].eq(code)]
+    weights = Array(Const(weight, signed(9)) for weight in chosen.weights)
+    lacks = Array(Const(still.first_lacks(chosen, k)) for k in range(len(chosen.choices)))
+    products = [bench.before(x, late) * weights[bench.before(code, late)]
+                for late in (dut.latency + 1, dut.latency)]
+    wanted = products[0] - lacks[bench.before(code, dut.latency + 1)] + products[1]
+    bench.check(~bench.before(second, dut.latency) | (dut.done & (dut.sums[0][0] == wanted)))
+    # What is checked is the cycle in which the sum of cycles 4 and 5 is there.
+    bench.prove_pipeline(dut.latency + 5)
+
+
+@pytest.mark.long
+def test_still_lanes_add_the_integer_products():
+    prove_sums_of_two(PLANS["AUSN on ECP5"], "ecp5")
+
+
 @pytest.mark.parametrize("family", [None, "ecp5"])
 @pytest.mark.parametrize("inverts", [False, True])
 def test_accumulators_add_and_start_anew(inverts, family):
@@ -62,20 +87,20 @@ def test_accumulators_add_and_start_anew(inverts, family):
     dut = tile.Accumulator(20, 14, inverts=inverts)
     bench.add(dut)
     addend = bench.free(signed(14), "addend")
-    invert, accumulate, first, last = (bench.free(1, name) for name in
-                                       ("invert", "accumulate", "first", "last"))
-    bench.m.d.comb += [dut.addend.eq(addend), dut.invert.eq(invert), dut.first.eq(first),
-                       dut.accumulate.eq(accumulate), dut.last.eq(last)]
+    invert, carry, accumulate, first, last = (
+        bench.free(1, name) for name in ("invert", "carry", "accumulate", "first", "last"))
+    bench.m.d.comb += [dut.addend.eq(addend), dut.invert.eq(invert), dut.carry.eq(carry),
+                       dut.first.eq(first), dut.accumulate.eq(accumulate), dut.last.eq(last)]
     added = Mux(invert, ~addend, addend) if inverts else addend
     total = Signal(signed(20))
     if inverts:
-        bench.check(dut.total == (total + added)[:20].as_signed())
+        bench.check(dut.total == (total + added + carry)[:20].as_signed())
         with bench.m.If(accumulate):
-            bench.m.d.sync += total.eq(Mux(last, 0, total + added))
+            bench.m.d.sync += total.eq(Mux(last, 0, total + added + carry))
     else:
         bench.check(dut.total == total)
         with bench.m.If(accumulate):
-            bench.m.d.sync += total.eq(Mux(first, added, total + added))
+            bench.m.d.sync += total.eq(Mux(first, added, total + added + carry))
     bench.prove()
 
 

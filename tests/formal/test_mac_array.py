@@ -297,7 +297,7 @@ def test_the_right_operands_are_chosen(strips):
     prove_multiplexed(mac_array, config_of(strips, True, pixels=2))
 
 
-@pytest.mark.parametrize(("right", "wrong"), [
+MUTANTS = (
     ("(self.may_finish | ~(final & tags.last))", "(self.may_finish | ~final)"),
     ("~full | (issue & final)", "~full | issue"),
     ("may_issue & self.weights.valid", "may_issue"),
@@ -310,7 +310,12 @@ def test_the_right_operands_are_chosen(strips):
     ("taken, issued = self.staged(m, self.i.ready)", "taken, issued = self.i.ready"),
     ("heads[number], common) if number else common", "common, common)"),
     ("range(operand_latency(config)):", "range(operand_latency(config) - 1):"),
-])
+)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    pytest.param(*mutant, marks=pytest.mark.long if number else ())
+    for number, mutant in enumerate(MUTANTS)])
 def test_a_broken_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):
         prove_array(broken(mac_array, right, wrong), config_of(4, False), lemmas=False)

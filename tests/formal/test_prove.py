@@ -34,6 +34,30 @@ def test_a_failure_that_takes_long_is_found_too():
         counters(wrong_at=SHALLOW + 3).prove()
 
 
+@pytest.mark.parametrize("wrong_at", [None, 3, SHALLOW + 3])
+def test_checks_are_proved_in_parts_too(wrong_at):
+    bench = counters(wrong_at)
+    one = bench.before(bench.free(4, "more"))
+    bench.check(one < 16)
+    bench.check(bench.before(one) < 16)
+    if wrong_at is None:
+        bench.prove(parts=2)
+    else:
+        with pytest.raises(Refuted):
+            bench.prove(parts=2)
+
+
+@pytest.mark.parametrize("lemmas", [False, True])
+def test_a_wrong_lemma_counts_only_where_lemmas_do(lemmas):
+    bench = counters()
+    bench.lemma(bench.before(Const(1)) == 0)
+    if lemmas:
+        with pytest.raises(Refuted):
+            bench.prove()
+    else:
+        bench.prove(lemmas=False)
+
+
 @pytest.mark.parametrize("assumed", [False, True])
 def test_only_runs_that_meet_the_assumptions_count(assumed):
     bench = Bench()
@@ -96,6 +120,28 @@ def test_memories_whose_collision_is_undefined_return_anything(distance):
     else:
         with pytest.raises(Refuted):
             bench.prove()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_of_a_watched_memory_one_word_is_kept(elsewhere):
+    bench = Bench()
+    watched = bench.watch(12)
+    ram = Memory(shape=4, depth=1 << 12, init=[], attrs={"collision": "undefined"})
+    write, read = ram.write_port(), ram.read_port()
+    bench.add(ram)
+    bench.m.d.comb += [write.en.eq(bench.free(1, "enable")), write.addr.eq(bench.free(12, "to")),
+                       write.data.eq(bench.free(4, "data")), read.addr.eq(bench.free(12, "of"))]
+    word, known = Signal(4), Signal()
+    written = write.en & (write.addr == watched)
+    with bench.m.If(written):
+        bench.m.d.sync += [word.eq(write.data), known.eq(1)]
+    reads = bench.before(known & (elsewhere | (read.addr == watched) & ~written))
+    bench.check(~reads | (read.data == bench.before(word)))
+    if elsewhere:
+        with pytest.raises(Refuted):
+            bench.prove()
+    else:
+        bench.prove()
 
 
 def test_a_check_that_cannot_fail_is_a_mistake():

@@ -1,0 +1,31 @@
+"""The measurement of multipliers' widths: what is measured, stored and documented."""
+
+import json
+
+from bench import accuracy, multipliers
+
+
+def test_a_measurement(monkeypatch, tmp_path):
+    monkeypatch.setattr(multipliers, "RESULTS", tmp_path / "multipliers.json")
+    monkeypatch.setattr(multipliers, "CASES", (("mixed", 16),))
+    monkeypatch.setattr(multipliers, "BITS", (1, 15))
+    shifted, multiplied = multipliers.measure("digits")
+    assert shifted["proved_bits"] <= 16 and shifted["samples"] == 450
+    assert sum(shifted["shifts"].values()) > 100 and multiplied["shifts"] == {}
+    assert multiplied["snr_db"] > 10 and shifted["integer"] > 95
+    assert json.loads((tmp_path / "multipliers.json").read_text())["results"] == [
+        shifted, multiplied]
+
+
+def test_the_documented_table_is_the_measured_one():
+    stored = json.loads(multipliers.RESULTS.read_text())["results"]
+    text = (accuracy.ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
+    for title, case in (("half linear, half AUSN", ("mixed", 16)), ("linear", ("linear", 16)),
+                        ("AUSN", ("ausn", 16)),
+                        ("half linear, half AUSN, sums of 24 bits", ("mixed", 24))):
+        row = next(line for line in text.splitlines() if line.startswith(f"| {title} | "))
+        found = {one["multiplier_bits"]: one for one in stored if one["network"] == "kws"
+                 and (one["weight_code"], one["accumulator_bits"]) == case}
+        cells = [f"{found[bits]['integer']:.2f}, {found[bits]['snr_db']:.1f}"
+                 for bits in multipliers.BITS]
+        assert row == f"| {title} | {' | '.join(cells)} |"
