@@ -1,12 +1,14 @@
 """The cycle model: repeated groups skipped without a change, equality with simulation."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from hw.config import EngineConfig
 from hw.descriptor import descriptor_words
+from hw.fit import ICE40_CODES
 from hw.program import Program
 from hw.schedule import LayerShape, _Clock, layer_cycles, tape_latency
 from hw.window_memory import row_places
@@ -27,20 +29,22 @@ def random_shape(rng, config, groups):
         patch_columns=(config.pixels - 1) * (1 if kernel[1] == 1 else stride) + kernel[1],
         kernel=kernel, products=products, tiles=rng.randint(1, 3), lines=rng.randint(1, 4),
         slides=len(products) == 1 and stride <= kernel[0], stride_rows=stride, row_places=places,
-        pixel_last=rng.randrange(config.pixels), groups=groups)
+        pixel_last=rng.randrange(config.pixels), groups=groups,
+        blocks_only=config.codes and rng.random() < 0.5)
 
 
 def every_group(shape, config, previous):
     """`layer_cycles` without its shortcut."""
     clock = _Clock(shape, config)
-    clock.start(descriptor_words(config.tape_bytes) + tape_latency(config) + 1,
-                None if previous is None else previous.pixel_last + 1)
+    clock.start(descriptor_words(config.tape_bytes) + tape_latency(config) + 1, previous)
     for _ in range(shape.groups):
         clock.run_group()
     return clock.last_write + 1
 
 
 def random_config(rng):
+    if rng.random() < 0.3:
+        return replace(ICE40_CODES, pixels=rng.randint(1, 8))
     channels = rng.choice([2, 4, 8])
     return EngineConfig(channels=channels, pixels=rng.randint(1, 8),
                         requantizers=channels // rng.choice([1, 2]), tape_depth=1,
