@@ -118,7 +118,7 @@ def test_a_broken_one_is_refuted(right, wrong):
 
 @pytest.mark.parametrize(("right", "wrong"), [
     ("busy, Cat(next_chunk, next_pixel))", "busy, Cat(chunk, pixel))"),
-    ("range(config.pipelined + requantizer", "range(requantizer"),
+    ("config.pipelined + requantizer", "requantizer"),
     ("index >> exact_log2(half)", "0"),
 ])
 def test_a_broken_one_that_multiplexes_is_refuted(right, wrong):
