@@ -7,13 +7,18 @@ from amaranth.lib.memory import Memory
 SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 
 
+def is_deep(depth: int) -> bool:
+    """Whether a memory of ``depth`` words is more than a row of blocks, whatever their shape."""
+    return depth > SHAPES[0][1]
+
+
 def in_columns(memory: Memory) -> bool:
     """Whether :func:`column_memory` stands for ``memory``.
 
     Yosys takes as few blocks as possible and multiplexes rows of them, which costs 774 tables for
     the two memories of a wide engine.
     """
-    return (memory.attrs.get("ram_style") == "block" and memory.depth > SHAPES[0][1]
+    return (memory.attrs.get("ram_style") == "block" and is_deep(memory.depth)
             and memory.depth % SHAPES[0][1] == 0 and not any(memory.init)
             and len(memory.read_ports) == len(memory.write_ports) == 1)
 

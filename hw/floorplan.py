@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from boards.block_ram import SHAPES, parts
+from boards.block_ram import SHAPES, is_deep, parts
 from boards.sites import Site, Sites
 
 from . import memory, window_memory
@@ -95,7 +95,8 @@ def block_rams(config: EngineConfig) -> Iterator[Block]:
         for low in range(0, config.channels * bits, memory.PART_BITS):
             for first, part in parts(min(memory.PART_BITS, config.channels * bits - low), depth):
                 channels = range((low + part.start) // bits, -(-(low + part.stop) // bits))
-                yield Block(f"{name}.ram{low}.column{first}_{part.start}.", channels, weight)
+                own = f"column{first}_{part.start}." if is_deep(depth) else ""
+                yield Block(f"{name}.ram{low}.{own}", channels, weight)
 
 
 def assigned(cost: np.ndarray) -> list[int]:

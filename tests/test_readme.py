@@ -43,6 +43,19 @@ def test_results_are_the_measured_ones(column, build):
         == report["cycles_per_inference"]
 
 
+ARRAYS = json.loads((ROOT / "bench" / "results" / "engine_area.json").read_text())["results"]
+NAMES = {"kws": "KWS", "vww": "VWW", "resnet8": "ResNet-8"}
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array['network']}-{array['board']}")
+def test_arrays_are_the_measured_ones(array):
+    board = array["board"].replace("ulx3s_", "ULX3S-").replace("f", "F")
+    assert row(f"{NAMES[array['network']]}, {board}")[:6] == [
+        f"{array['integer']:.2f} %", str(array["mac_units"]), f"{array['cycles']:,}",
+        f"{array['mac_utilisation']:.1%}".replace("%", " %"), f"{array['mhz_best']:.1f} MHz",
+        f"{array['latency_ms']:.3f} ms"]
+
+
 def test_every_bar_is_met():
     assert {name: report["bars"] for name, report in BUILDS.items()
             if not all(report["bars"].values())} == {}

@@ -6,10 +6,12 @@ starts a sum, is added, ends a tile. Multipliers pass their operands on, side by
 their product, and accumulators are left out; both are proved elsewhere. So a lane's product tells
 whether the right byte met the right weight.
 
+A pipelined array announces a tile when its last product ends, a cycle before its sums are there.
 Words come `read_latency` cycles after their window was taken and stay until the next one's.
 A layer's fields change when no product is on its way.
 """
 
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -19,6 +21,7 @@ from amaranth.lib import data
 from hw import mac_array
 from hw.accumulator import Accumulator
 from hw.config import EngineConfig
+from hw.copies import GROUPS
 from hw.mac_array import array_latency, product_latency
 from hw.multiplier import MultiplierPair
 from hw.window_memory import read_latency
@@ -69,7 +72,7 @@ class ArrayBench(Bench):
 
     def places(self) -> list[tuple[int, int]]:
         """Pixel and channel of each of `lanes`, in order."""
-        return [(p, c) for p in range(self.config.pixels) for c in range(self.config.channels)]
+        return [(p, c) for c in range(self.config.channels) for p in range(self.config.pixels)]
 
     def product(self, p: int, c: int, words: data.View, channel: Value, strip: Value,
                 weights: data.View) -> Value:
@@ -156,35 +159,37 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
                                  bench.free(len(held_words.as_value()), "words"), held_words))
 
     # Each product's meaning reaches the lanes with it. Copies are not reset: what was under way
-    # then is added a cycle later, to sums that nobody will see.
-    warm = bench.before(Const(1))
-    warmer = bench.before(warm)
+    # then is added some cycles later, to sums that nobody will see.
+    copies = 1 + config.pipelined       # on the way from the pipeline's stages to a lane
+    warm = [bench.before(Const(1), ago) for ago in range(copies + 2)]
     added = bench.before(issued, latency)
     starts = bench.before(issued & window.first, latency)
-    done = bench.before(finishing, array_latency(config))
-    bench.check(dut.done == done)
-    bench.check(~done | (Value.cast(dut.tags)
-                         == bench.before(window.as_value(), array_latency(config))))
+    announced = array_latency(config) - config.pipelined
+    bench.check(dut.done == bench.before(finishing, announced))
+    bench.check(~dut.done | (Value.cast(dut.tags) == bench.before(window.as_value(), announced)))
     for lane in bench.lanes:
-        bench.check(~warm | (lane.accumulate == added))
+        bench.check(~warm[copies] | (lane.accumulate == added))
+        bench.check(~added | warm[copies])
         bench.check(~added | (lane.load == starts))
 
-    # What is announced is what the accumulators hold.
-    ended = Signal()
-    with m.If(done):
+    # The sums are what the accumulators hold in the cycle after that of the last product's end.
+    summed, ended = bench.before(finishing, array_latency(config)), Signal()
+    with m.If(summed):
         m.d.sync += ended.eq(1)
     for lane, (p, c) in zip(bench.lanes, bench.places(), strict=True):
         total = lane.total
         if config.pipelined:
             total = Signal.like(lane.total, name="announced")
-            with m.If(done):
+            with m.If(summed):
                 m.d.sync += total.eq(lane.total)
             bench.check(~ended | (dut.sums[p][c] == total))
         else:
             bench.check(dut.sums[p][c] == total)
 
     # Lemmas.
-    bench.lemma((registers["full"] == present) & (~present | warm) & (~warmer | warm))
+    bench.lemma((registers["full"] == present) & (~present | warm[1]))
+    for earlier, later in pairwise(warm):
+        bench.lemma(~later | earlier)
     bench.lemma(~present | ((registers["channel"] == channel) & (channel <= last)))
     bench.lemma(~present | (registers["left"] == (last - channel)[:5]))
     bench.lemma(~present | (registers["final"] == ends))
@@ -195,21 +200,35 @@ def prove_array(module: ModuleType, config: EngineConfig, *, lemmas: bool = True
         control = registers[f"control{stage}"]
         bench.lemma(control[1] == earlier)
         bench.lemma(~bench.before(finishing, stage + 1) | earlier)
-        bench.lemma(~earlier | warmer)
+        bench.lemma(~earlier | warm[min(stage + 2, copies + 1)])
         bench.lemma(control[2] == bench.before(finishing, stage + 1))
         bench.lemma(~earlier | (control[0] == ~bench.before(issued & window.first, stage + 1)))
         bench.lemma(~earlier | (registers[f"tags{stage}"]
                                 == bench.before(window.as_value(), stage + 1)))
     if config.pipelined:
+        # The first registers that are called so are those of the array's controls: four on the way,
+        # and one for each channel.
+        near, far = batched_copies(registers, config)
+        for copy in near:
+            bench.lemma(~warm[1] | (copy == bench.before(registers[f"control{latency - 3}"])))
+        for copy in far:
+            bench.lemma(~warm[2] | (copy == registers[f"control{latency - 1}"]))
         ends_tile = [register for name, register in registers.items()
                      if name.startswith("register") and len(register) == 1]
-        for group, register in enumerate(ends_tile):
-            bench.lemma(~warm | (registers[f"copy{group}"][2] == bench.before(finishing, latency)))
-            bench.lemma(~warmer | (register == done))
-        bench.lemma(~(ended | done) | warmer)
+        for register in ends_tile:
+            bench.lemma(~warm[3] | (register == summed))
+        bench.lemma(~(ended | summed) | warm[3])
     else:
         check_shifted(bench, issued, present, window, channel)
     bench.prove(lemmas=lemmas)
+
+
+def batched_copies(registers: dict[str, Signal], config: EngineConfig
+                   ) -> tuple[list[Signal], list[Signal]]:
+    """Copies of the array's controls: those on the way, and for each channel one."""
+    copies = [register for name, register in registers.items() if name.startswith("copy")]
+    near = min(GROUPS, config.channels)
+    return copies[:near], copies[near:near + config.channels]
 
 
 def check_shifted(bench: ArrayBench, issued: Value, present: Value, window: data.View,
@@ -247,10 +266,10 @@ def check_shifted(bench: ArrayBench, issued: Value, present: Value, window: data
         now = registers["words"].word_select(p, bits)
         shifted = words[p].as_value() >> Mux(dut.depthwise, 0, place << 3)
         bench.lemma(~known | (now == shifted[:bits]))
-    for number, (c, p) in enumerate(sorted((c, p) for p, c in bench.places())):
+    for number in range(len(wanted)):
         for k, stage in enumerate(bench.pairs[number // 2].stages):
             bench.lemma(~issues[k + 1] | (stage.word_select(number % 2, 16)
-                                          == products[k + 1][p * bench.config.channels + c]))
+                                          == products[k + 1][number]))
 
 
 def prove_multiplexed(module: ModuleType, config: EngineConfig) -> None:
@@ -262,15 +281,16 @@ def prove_multiplexed(module: ModuleType, config: EngineConfig) -> None:
     m, dut = bench.m, bench.dut
     latency, late = product_latency(config), read_latency(config) - 1
     for port in (dut.i.valid, dut.i.payload, dut.weights.valid, dut.weights.payload,
-                 dut.may_finish, dut.words):
+                 dut.may_finish, dut.words, *(getattr(dut, name) for name in FIELDS)):
         m.d.comb += port.eq(bench.free(port.shape(), "input"))
-    for name in FIELDS:
-        m.d.comb += getattr(dut, name).eq(bench.constant(len(getattr(dut, name)), name))
     assume_fields(bench)
     channel, tags = bench.registers["channel"], data.View(TAGS, bench.registers["tags"])
     bench.assume(~bench.registers["full"] | within(bench, channel, tags.strip))
 
-    issued = bench.before(dut.weights.valid & dut.weights.ready, latency)
+    # The layer's fields are what they are now since the product was issued; before, they were any.
+    fields = Cat(getattr(dut, name) for name in FIELDS)
+    stable = Cat(bench.before(fields, ago) == fields for ago in range(1, latency + 1)).all()
+    issued = bench.before(dut.weights.valid & dut.weights.ready, latency) & stable
     channel, strip, weights = (bench.before(value, late) for value in (
         channel, tags.strip, dut.weights.payload))
     for lane, (p, c) in zip(bench.lanes, bench.places(), strict=True):
@@ -303,8 +323,8 @@ MUTANTS = (
     ("may_issue & self.weights.valid", "may_issue"),
     ("final.eq(left == 1)", "final.eq(left == 0)"),
     ("tags.first.eq(0)", "tags.first.eq(tags.first)"),
-    ("self.done.eq(control[2])", "self.done.eq(before[2])"),
-    ("copied(m, platform, before, config", "copied(m, platform, control, config"),
+    ("self.done.eq(controls[-1][2])", "self.done.eq(controls[-2][2])"),
+    ("copied(m, platform, controls[-2], config", "copied(m, platform, controls[-1], config"),
     ("next_tags.eq(finish_tags)", "next_tags.eq(tags)"),
     ("with m.Elif(issued & ~self.depthwise)", "with m.Elif(issued)"),
     ("taken, issued = self.staged(m, self.i.ready)", "taken, issued = self.i.ready"),
@@ -321,17 +341,24 @@ def test_a_broken_one_is_refuted(right, wrong):
         prove_array(broken(mac_array, right, wrong), config_of(4, False), lemmas=False)
 
 
-def test_sums_that_are_held_too_early_are_refuted():
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("with m.If(finished)", "with m.If(finish)"),                   # sums are held too early
+    ("spread(m, platform, controls[-3]", "spread(m, platform, controls[-2]"),
+    ("spread(m, platform, controls[-3]", "copied(m, platform, controls[-3]"),
+    ('"comb" if config.pipelined else "sync"', '"sync"'),           # tiles are announced too late
+])
+def test_a_broken_pipelined_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):
-        prove_array(broken(mac_array, "with m.If(finished)", "with m.If(finish)"),
-                    config_of(4, True), lemmas=False)
+        prove_array(broken(mac_array, right, wrong), config_of(4, True), lemmas=False)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("strip | channel >> exact_log2(size)", "strip"),
+    ("strip | own_indices[0][:len(channel)] >> exact_log2(size)", "strip"),
     ("words = self.staged(m, self.words)", "words = self.words"),
-    ("self.staged(m, Cat(channel, strip))", "Cat(channel, strip)"),
-    ("Mux(depthwise, own, broadcast)", "broadcast"),
+    ("spread(m, platform, Cat(channel, strip)", "copied(m, platform, Cat(channel, strip)"),
+    ("spread(m, platform, Cat(self.depthwise, self.in_strips)",
+     "spread(m, platform, self.staged(m, Cat(self.depthwise, self.in_strips))"),
+    ("Mux(settings[c][0], own, broadcast)", "broadcast"),
 ])
 def test_wrong_operands_are_refuted(right, wrong):
     with pytest.raises(Refuted):

@@ -38,6 +38,8 @@ LOOPS = (
 Turns = dict[str, Value]
 #: Questions into which the proof is cut.
 PARTS = 12
+#: Bits of a word in each memory, so few that there are several.
+PART_BITS = 8
 
 
 @dataclass
@@ -111,11 +113,15 @@ def goes_together(layer: data.View) -> list[Value]:
 
 def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: bool = True) -> None:
     latency, lanes = memory_latency(config), range(config.pixels)
+    parts = [slice(low, low + PART_BITS) for low in range(0, 8 * config.channels, PART_BITS)]
     bench = Bench()
     m = bench.m
     watched = bench.watch(PLACES_BITS)
     dut = module.WindowMemory(config)
-    registers = bench.add(dut)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PART_BITS", PART_BITS)
+        registers = bench.add(dut)
+    rams = [bench.memories[p * len(parts):][:len(parts)] for p in lanes]
     request, o, layer = dut.request, dut.o, dut.layer
     tag = request.payload.tag
     walk = Walk(layer, config.strips)
@@ -200,7 +206,7 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     with m.If(arrives):
         m.d.sync += [answered.eq(1), word.eq(arrived(dut.data, layer, stages[latency - 1][3],
                                                      config))]
-    matches, shown = [], []
+    matches = []
     for p in lanes:
         first = layer.lane_stride * p
         match = Signal(name=f"match{p}")
@@ -210,14 +216,14 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
             & (first + layer.kernel_column_last <= layer.patch_column_last))
         bench.check(~match | answered)
         matches.append(match)
-        # The word read is in the watched place.
         reads = bench.before(match, read_latency(config) - 1)
         seen = bench.before(taken, read_latency(config) - 1)
-        show = Signal(name=f"show{p}")
-        with m.If(seen):
-            m.d.sync += show.eq(reads & (bench.memories[p].read.addr == watched))
-        bench.check(~show | (dut.words[p].as_value() == word.as_value()))
-        shown.append(show)
+        for part, ram in zip(parts, rams[p], strict=True):
+            show = Signal(name=f"show{p}_{part.start}")
+            with m.If(seen):
+                m.d.sync += show.eq(reads & (ram.read.addr == watched))
+            bench.check(~show | (dut.words[p].as_value()[part] == word.as_value()[part]))
+            bench.lemma(~show | answered)
 
     # Lemmas. What is on its way, and the counters of rows.
     for k, (valid, end, stage_column, stage_moves, _) in enumerate(stages[:latency]):
@@ -317,25 +323,25 @@ def prove_window_memory(module: ModuleType, config: EngineConfig, *, lemmas: boo
     for p in lanes:
         first = (held.lane_stride * p)[:8]
         own = (own_column - first)[:8]
-        ram = bench.memories[p]
         place = place_of(number, own)
         kept_here = own <= held.kernel_column_last
+        in_place = answered & ~picks[latency] if config.pipelined else answered
         bench.lemma(registers[f"first{p}"] == first)
         bench.lemma(~valid | (registers[f"column{p}"] == (stage_column - first)[:8]))
-        if config.pipelined:
-            late, _, late_column, _, late_rank = stages[latency]
-            late_own = (late_column - first)[:8]
+        late, _, late_column, _, late_rank = stages[latency]
+        late_own = (late_column - first)[:8]
+        for part, ram in zip(parts, rams[p], strict=True):
+            bits = word.as_value()[part]
+            bench.lemma(~(needed & in_place & kept_here & (place == watched))
+                        | (Value.cast(ram.rows[0]) == bits))
+            if not config.pipelined:
+                continue
             bench.lemma(ram.write.en == (late & (late_own <= held.kernel_column_last)))
             bench.lemma(~late | (ram.write.addr == place_of(base - given_up + late_rank, late_own)))
-            bench.lemma(~picks[latency] | (ram.write.data == word))
-        in_place = answered & ~picks[latency] if config.pipelined else answered
-        bench.lemma(~(needed & in_place & kept_here & (place == watched))
-                    | (Value.cast(ram.rows[0]) == word.as_value()))
-        if config.pipelined:
+            bench.lemma(~picks[latency] | (Value.cast(ram.write.data) == bits))
             bench.lemma(~bench.started | (ram.read.en == bench.before(taken)))
             bench.lemma(~bench.before(matches[p]) | (
                 needed & in_place & kept_here & (ram.read.addr == place)))
-        bench.lemma(~shown[p] | answered)
     bench.prove(lemmas=lemmas, parts=PARTS if lemmas else 1)
 
 
@@ -384,7 +390,10 @@ MUTANTS = (
     ("base.eq(base + passed)", "base.eq(base)"),
     ("arriving.eq(arriving + (valid & place.row_end))",
      "arriving.eq(arriving + (coming_valid & coming.row_end))"),
-    ("reads = copied(m, platform, reads[0], self.pixels)", "reads = reads"),
+    ("reads = copied(m, platform, reads[0], len(parts))", "reads = reads"),
+    ("write.data.eq(word.as_value()[part])", "write.data.eq(word.as_value())"),
+    ("self.words[p].as_value()[part].eq(read.data)",
+     "self.words[p].as_value()[bits - part.stop:bits - part.start].eq(read.data)"),
     ("word = late_word", "word = word"),
     ("multiple(layer.lane_stride, p)", "multiple(layer.lane_stride, 2 * p)"),
     # A strip gets what is of the other neighbour.

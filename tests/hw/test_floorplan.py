@@ -53,20 +53,24 @@ def test_elsewhere_they_are_free(changes):
     assert placement_script({}) == ""
 
 
-def test_cells_are_where_the_names_say():
+@pytest.mark.parametrize("depth", [512, 3072])
+def test_cells_are_where_the_names_say(depth):
     """Each name is that of one instance or memory of the design, below the top module."""
     chosen = board("ulx3s_85f")
+    config = replace(WIDE, tape_depth=depth, activation_depth=depth)
     with find_tools("ecp5").active():
-        text = chosen.platform().prepare(Top(chosen, WIDE), "top", emit_src=False).files["top.il"]
+        text = chosen.platform().prepare(Top(chosen, config), "top", emit_src=False).files["top.il"]
     modules = {}
     for name, body in re.findall(r"^module (\S+)\n(.*?)^end$", text, re.M | re.S):
         cells = {cell: kind for kind, cell in re.findall(r"^  cell (\S+) (\S+)$", body, re.M)}
         memories = {cell: "memory" for cell in re.findall(r"^  memory .* (\S+)$", body, re.M)}
         modules[name] = cells | memories
-    for name in floorplan(WIDE, SITES):
+    for name in floorplan(config, SITES):
         module = "\\top"
         for part in name.rstrip(".").split("."):
-            if module != "memory":              # which is cut into parts that have numbers
+            if module == "memory":              # which is cut into parts that have numbers
+                assert part.isdigit(), name
+            else:
                 module = modules[module][f"\\{part}"]
         inside = list(modules[module].values()) if module in modules else [module]
         assert inside.count("memory") == 1 or inside.count("\\MULT18X18D") == 1, name
