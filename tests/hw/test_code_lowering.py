@@ -47,6 +47,18 @@ def test_boards_take_the_engine_that_a_network_asks_for():
         fit_program(model, board("ulx3s_85f"))
 
 
+def test_a_class_without_weights():
+    """Its scale is a power of two and has to stay one."""
+    model = network()
+    last = model.layers[-1]
+    weight, bias = last.weight.copy(), last.requantization.bias.copy()
+    weight[0], bias[0] = 0, 1
+    model = with_rule(changed(model, len(model.layers) - 1, weight=weight),
+                      len(model.layers) - 1, bias=bias)
+    shifts = fit_program(model, board("icebreaker")).config.shifts
+    assert shifts == fitted_shifts(model)
+
+
 def test_depthwise_layers_and_pools_keep_their_channels_places():
     for seed in range(30):
         model = random_code_network(np.random.default_rng(seed), layers=6)
