@@ -16,6 +16,8 @@ from .step import Lowering, Map, Step
 
 #: Largest magnitudes of weights of the blocks, beside lanes that shift and alone.
 LARGEST, LARGEST_ALONE = 7, 127
+#: What to do about a network that is not for this engine.
+OTHER_PRESET = "choose another preset (--preset w8a8 or w4a8)"
 
 
 def in_codes(model: Model) -> bool:
