@@ -7,11 +7,11 @@ import numpy as np
 from ref.errors import UserError
 from ref.model import Model
 
-from .code_lowering import OTHER_PRESET, lower_codes
+from .code_lowering import lower_codes
 from .code_words import code_constants, code_weights, pad_rows
 from .config import EngineConfig
 from .descriptor import CODE_FIELDS, COORDINATE_BITS, pack_descriptor
-from .lowering import lower
+from .lowering import OTHER_PRESET, lower
 from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
