@@ -5,17 +5,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ref.errors import UserError
-from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, Model
+from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, Model, Tensor
 
 from .ausn.code_product import ACTIVATIONS, WEIGHTS, lacks
 from .code_maps import HALF, LEVELS, PLACES, ByteMap, CodeMap, order_of
 from .config import CODE_SHIFTS, FRACTION_BITS, MOST_SHIFT, EngineConfig
-from .lowering import clips, expand_groups, largest_weight
+from .lowering import OTHER_PRESET, check_width, clips, expand_groups, largest_weight
 from .program import STORED_OFFSET
 from .step import Lowering, Map, Step
 
 #: Largest magnitudes of weights of the blocks, beside lanes that shift and alone.
 LARGEST, LARGEST_ALONE = 7, 127
+#: What to do about scales that the preset for this engine would not have chosen.
+AGAIN = "quantize it with the preset mixed4, or another one (--preset w8a8 or w4a8)"
 
 
 def in_codes(model: Model) -> bool:
@@ -46,28 +48,62 @@ def check_layer(layer: Layer, model: Model) -> None:
     """Raise `UserError` for a layer that the engine cannot run, whatever its weights."""
     if not isinstance(layer, Conv2d | AveragePool2d):
         raise UserError(f"layer {layer.name}: the engine of AUSN activations runs convolutions and "
-                        "average pools only; use linear activations")
+                        f"average pools only; {OTHER_PRESET}")
     rule, target = layer.requantization, model.tensors[layer.output]
-    first, last = layer is model.layers[0], layer is model.layers[-1]
-    if last == (rule.code is not None) or rule.code not in (None, ACTIVATIONS):
-        raise UserError(f"layer {layer.name}: all results but the network's must be AUSN levels of "
-                        f"{ACTIVATIONS.bits} bits, {ACTIVATIONS.exponent} of them of the exponent")
+    check_width(layer, target)
+    check_code(layer, target, last=layer is model.layers[-1])
     if rule.code is None:
-        bounded = target.bits > 8 or clips(rule, target)
+        bounded = clips(rule, target)
     else:
         bounded = bool(np.any(rule.lo != 0) or np.any(rule.code.bytes[2 * rule.hi] != LEVELS[-1]))
     if bounded or rule.multiplier_negative is not None:
-        raise UserError(f"layer {layer.name} has clip bounds or a leaky ReLU, which the engine of "
-                        "AUSN activations has not; use linear activations")
-    if first and (last or not isinstance(layer, Conv2d) or layer.depthwise):
-        raise UserError(f"layer {layer.name}: the engine of AUSN activations begins with a "
-                        "convolution that is not depthwise, and does not end with it")
-    if last and (isinstance(layer, AveragePool2d) or layer.depthwise):
-        raise UserError(f"layer {layer.name}: the engine of AUSN activations ends with a "
-                        "convolution that is not depthwise")
-    if (first or last) and isinstance(layer, Conv2d) and largest_weight(layer) > LARGEST_ALONE:
+        what = "clip bounds" if rule.multiplier_negative is None else "a leaky ReLU"
+        raise UserError(f"layer {layer.name} has {what}, which the engine of AUSN activations has "
+                        f"not; {OTHER_PRESET}")
+    if layer is model.layers[0] or layer is model.layers[-1]:
+        check_end(layer, model)
+
+
+def check_code(layer: Conv2d | AveragePool2d, target: Tensor, *, last: bool) -> None:
+    """Raise `UserError` for results in another code than the engine's, or the ``last`` in any."""
+    code = layer.requantization.code
+    if last and code is not None:
+        raise UserError(f"layer {layer.name}, the last, has a result in AUSN levels, and the "
+                        "engine of AUSN activations ends in bytes; use the preset mixed4")
+    if last or code == ACTIVATIONS:
+        return
+    if code is not None:
+        raise UserError(f"layer {layer.name} has a result in AUSN levels of {code.bits} bits, "
+                        f"{code.exponent} of the exponent, and the engine has those of "
+                        f"{ACTIVATIONS.bits}, {ACTIVATIONS.exponent} of the exponent; use the "
+                        "preset mixed4")
+    if target.signed:
+        raise UserError(f"layer {layer.name} has no ReLU behind it, which the engine of AUSN "
+                        f"activations needs behind all layers but the last; {OTHER_PRESET}")
+    raise UserError(f"layer {layer.name} has a linear result, and the engine of AUSN activations "
+                    "needs AUSN levels of all layers but the last; use the preset mixed4 for all "
+                    "layers, or another one (--preset w8a8 or w4a8)")
+
+
+def check_end(layer: Conv2d | AveragePool2d, model: Model) -> None:
+    """Raise `UserError` for a first or last layer that the blocks alone cannot make."""
+    wrong = None
+    if len(model.layers) == 1:
+        wrong = "the only one"
+    elif isinstance(layer, AveragePool2d):
+        wrong = "a pool"
+    elif layer.depthwise:
+        wrong = "depthwise"
+    if wrong is not None:
+        place = "first" if layer is model.layers[0] else "last"
+        raise UserError(f"layer {layer.name}, the {place}, is {wrong}, and the engine of AUSN "
+                        "activations begins and ends with two convolutions that are not depthwise "
+                        f"(or fully connected layers); {OTHER_PRESET}")
+    assert isinstance(layer, Conv2d)
+    if largest_weight(layer) > LARGEST_ALONE:
         raise UserError(f"layer {layer.name} has weights up to {largest_weight(layer)} and the "
-                        f"engine multiplies by integers up to {LARGEST_ALONE}")
+                        f"engine multiplies by integers up to {LARGEST_ALONE}; use the preset "
+                        "mixed4")
 
 
 def lane_orders(model: Model) -> dict[str, tuple[int, ...]]:
@@ -216,10 +252,14 @@ def fitted_shifts(model: Model) -> tuple[int, ...]:
     for layer in model.layers:
         check_layer(layer, model)
         assert isinstance(layer, Conv2d | AveragePool2d)
-        needed |= set(channel_shifts(layer, model).tolist())
-    shifts = tuple(sorted(needed))
-    if len(shifts) > CODE_SHIFTS or not 1 <= shifts[0] <= shifts[-1] <= MOST_SHIFT:
-        raise UserError(f"network {model.name} scales sums by shifts of {shifts[0]} to "
-                        f"{shifts[-1]} and the engine of AUSN activations has up to {CODE_SHIFTS} "
-                        f"of 1 to {MOST_SHIFT}; use linear activations")
-    return shifts
+        own = sorted(set(channel_shifts(layer, model).tolist()))
+        if not 1 <= own[0] <= own[-1] <= MOST_SHIFT:
+            raise UserError(f"layer {layer.name} scales sums by shifts of {own[0]} to {own[-1]} "
+                            "and the engine of AUSN activations has those of 1 to "
+                            f"{MOST_SHIFT}; {AGAIN}")
+        needed.update(own)
+    if len(needed) > CODE_SHIFTS:
+        raise UserError(f"network {model.name} scales sums by {len(needed)} different shifts "
+                        f"({min(needed)} to {max(needed)}) and the engine of AUSN activations has "
+                        f"up to {CODE_SHIFTS}; {AGAIN}")
+    return tuple(sorted(needed))

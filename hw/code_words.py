@@ -55,12 +55,15 @@ def weight_word(weights: np.ndarray, step: Step, config: EngineConfig) -> list[i
     return halved(np.concatenate([lower, upper])).tolist()
 
 
-def halves_word(step: Step, config: EngineConfig) -> bytes:
-    """The padding word of a step: code 0, or the byte outside the map, whose channels are alike."""
-    pad = step.pad[:1].astype(np.int64).repeat(HALF)
-    return halved(np.concatenate([pad & 15, pad >> 4])).tobytes()
+def pad_rows(step: Step) -> np.ndarray:
+    """The padding word of each channel of a step, uint8 [channels, bytes]: code 0, or its byte.
+
+    Channels of bytes each have a word of their own (`hw.code_maps.ByteMap`).
+    """
+    pads = step.pad.astype(np.int64)[:, None].repeat(HALF, axis=1)
+    return halved(np.concatenate([pads & 15, pads >> 4], axis=1))
 
 
 def halved(halves: np.ndarray) -> np.ndarray:
-    """Halves of bytes, the lower one first, as bytes."""
-    return (halves[::2] | halves[1::2] << 4).astype(np.uint8)
+    """Halves of bytes (..., halves), the lower one first, as bytes."""
+    return (halves[..., ::2] | halves[..., 1::2] << 4).astype(np.uint8)

@@ -8,10 +8,10 @@ from ref.errors import UserError
 from ref.model import Model
 
 from .code_lowering import lower_codes
-from .code_words import code_constants, code_weights, halves_word
+from .code_words import code_constants, code_weights, pad_rows
 from .config import EngineConfig
 from .descriptor import CODE_FIELDS, COORDINATE_BITS, pack_descriptor
-from .lowering import lower
+from .lowering import OTHER_PRESET, lower
 from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
 from .schedule import LayerShape, layer_cycles
@@ -124,30 +124,35 @@ def check_extent(step: Step) -> None:
 
 
 def padding_words(steps: list[Step], config: EngineConfig) -> tuple[np.ndarray, list[int]]:
-    """The distinct padding words, uint8 [words, bytes], and each step's index among them."""
+    """The distinct padding words, uint8 [words, bytes], and each step's index among them.
+
+    A step has one, for all words of a pixel: raises `UserError` where these would need others.
+    """
     distinct: list[bytes] = []
     addresses = []
     for step in steps:
-        if config.codes:
-            word = halves_word(step, config)
-            if word not in distinct:
-                distinct.append(word)
-            addresses.append(distinct.index(word))
-            continue
-        pad = step.pad if step.strips == 1 else step.pad[:1].repeat(config.channels)
-        groups = -(-len(pad) // config.channels)
-        rows = np.zeros((groups, config.channels), np.uint8)
-        rows.flat[:len(pad)] = pad
-        if groups > 1:                           # spare channels have no weights: any value will do
-            rows.flat[len(pad):] = rows[0, len(pad) - rows.size:]
+        rows = pad_rows(step) if config.codes else byte_pad_rows(step, config)
         if any(step.window.pads) and np.any(rows != rows[0]):
-            raise UserError(f"layer {step.name}: padding differs between channels beyond the first "
-                            f"{config.channels}; give the input one zero point")
+            where, advice = f" beyond the first {config.channels}", "give the input one zero point"
+            if config.codes:
+                where, advice = "", f"{advice}, of 0 if it is wider than 8 bits, or {OTHER_PRESET}"
+            raise UserError(f"layer {step.name}: padding differs between channels{where}; {advice}")
         word = rows[0].tobytes()
         if word not in distinct:
             distinct.append(word)
         addresses.append(distinct.index(word))
     return np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, config.word_bytes), addresses
+
+
+def byte_pad_rows(step: Step, config: EngineConfig) -> np.ndarray:
+    """The padding word of each input group of a step, uint8 [groups, bytes]."""
+    pad = step.pad if step.strips == 1 else step.pad[:1].repeat(config.channels)
+    groups = -(-len(pad) // config.channels)
+    rows = np.zeros((groups, config.channels), np.uint8)
+    rows.flat[:len(pad)] = pad
+    if groups > 1:                               # spare channels have no weights: any value will do
+        rows.flat[len(pad):] = rows[0, len(pad) - rows.size:]
+    return rows
 
 
 def layer_shape(step: Step, config: EngineConfig) -> LayerShape:

@@ -77,7 +77,8 @@ def fit_program(model: Model, board: Board, lanes: int | None = None) -> Program
     `UserError` with the number of missing bytes when the board is too small, and when it has no
     array of so many lanes.
     """
-    model = without_large_constants(model)
+    if not in_codes(model):                      # its engine only shifts, by few shifts
+        model = without_large_constants(model)
     arrays = ([ice40_array(model)] if board.family == "ice40"
               else list(ecp5_arrays(model, board.budget)))
     if lanes is not None:

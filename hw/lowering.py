@@ -22,6 +22,9 @@ from .joins import add_step, maps_of, move_steps
 from .program import STORED_OFFSET
 from .step import Lowering, Step, unchanged
 
+#: What to do about a network in codes that no engine runs as it is.
+OTHER_PRESET = "choose another preset (--preset w8a8 or w4a8)"
+
 
 def lower(model: Model, config: EngineConfig) -> Lowering:
     """A model as steps. Raises `UserError` naming a layer the engine cannot run."""
@@ -54,12 +57,11 @@ def lower(model: Model, config: EngineConfig) -> Lowering:
 def check_rounding(layer: Layer, target: Tensor, rule: Requantization | Add,
                    config: EngineConfig) -> None:
     """Raise `UserError` for a result that the engine cannot round or clip to."""
-    if target.bits > 8:
-        raise UserError(f"layer {layer.name}: the engine does not write results of {target.bits} "
-                        "bits; end the network in a vector of class scores")
+    check_width(layer, target)
     if rule.code is not None:
         raise UserError(f"layer {layer.name}: the engine does not round results to AUSN levels; "
-                        "use linear activations")
+                        "build for iCEBreaker, which has one that does (--board icebreaker), or "
+                        f"{OTHER_PRESET}")
     if np.any(rule.lo != rule.lo[0]):
         raise UserError(f"layer {layer.name}: the lower clip bound must be the same for all "
                         "channels")
@@ -69,6 +71,13 @@ def check_rounding(layer: Layer, target: Tensor, rule: Requantization | Add,
     if clips(rule, target) and not config.clips:
         raise UserError(f"layer {layer.name} has clip bounds and this engine is built without; "
                         "build one for this network")
+
+
+def check_width(layer: Layer, target: Tensor) -> None:
+    """Raise `UserError` for a result of more bits than a byte's."""
+    if target.bits > 8:
+        raise UserError(f"layer {layer.name}: the engine does not write results of {target.bits} "
+                        "bits; end the network in a vector of class scores")
 
 
 def clips(rule: Requantization | Add, target: Tensor) -> bool:

@@ -76,7 +76,9 @@ def random_code_network(rng, config: EngineConfig = CONFIG, layers: int = 4) -> 
         if kind == "average":
             layer = AveragePool2d(name, (before,), name, window, rule, None)
         else:
-            pad = np.full(inputs, int(rng.integers(-3, 4)) * signed if first else 0)
+            pad = np.zeros(inputs, np.int64)
+            if first:                           # of all channels, or differing between them
+                pad += rng.integers(-3 * signed, 4, rng.choice([1, inputs], p=[0.75, 0.25]))
             layer = Conv2d(name, (before,), name, weight.astype(np.int8), 8, window,
                            outputs if kind == "depthwise" else 1, pad, rule, None)
         taps, bias, pad_value, groups = layer_operands(layer, inputs)

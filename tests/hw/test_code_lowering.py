@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 
 from boards import board
-from hw.code_lowering import fitted_shifts, in_codes, lane_orders, lower_codes
+from hw.code_lowering import channel_shifts, fitted_shifts, in_codes, lane_orders, lower_codes
 from hw.fit import ICE40_ARRAY, ICE40_CODES, fit_program
 from ref import AusnCode, AveragePool2d, Conv2d, MaxPool2d
 from ref.errors import UserError
 
 from .code_networks import CONFIG, random_code_network
 from .test_compiler import convolution
+
+#: What to do.
+PRESETS = r"choose another preset \(--preset w8a8 or w4a8\)"
+AGAIN = r"quantize it with the preset mixed4, or another one \(--preset w8a8 or w4a8\)"
+#: What is wrong.
+NOT_THERE = f"the engine of AUSN activations has not; {PRESETS}"
+ENDS = ("the engine of AUSN activations begins and ends with two convolutions that are not "
+        rf"depthwise \(or fully connected layers\); {PRESETS}")
 
 
 def network(kinds=(), layers=4):
@@ -43,8 +51,22 @@ def test_boards_take_the_engine_that_a_network_asks_for():
     program = fit_program(model, board("icebreaker"))
     assert in_codes(model) and program.config == replace(ICE40_CODES, shifts=fitted_shifts(model))
     assert fit_program(convolution(), board("icebreaker")).config == ICE40_ARRAY
-    with pytest.raises(UserError, match="does not round results to AUSN levels"):
+    with pytest.raises(UserError, match="layer t0: the engine does not round results to AUSN "
+                       "levels; build for iCEBreaker, which has one that does "
+                       rf"\(--board icebreaker\), or {PRESETS}"):
         fit_program(model, board("ulx3s_85f"))
+
+
+def test_a_class_without_weights():
+    """Its scale is a power of two and has to stay one."""
+    model = network()
+    last = model.layers[-1]
+    weight, bias = last.weight.copy(), last.requantization.bias.copy()
+    weight[0], bias[0] = 0, 1
+    model = with_rule(changed(model, len(model.layers) - 1, weight=weight),
+                      len(model.layers) - 1, bias=bias)
+    shifts = fit_program(model, board("icebreaker")).config.shifts
+    assert shifts == fitted_shifts(model)
 
 
 def test_depthwise_layers_and_pools_keep_their_channels_places():
@@ -65,20 +87,48 @@ def test_the_first_layer_makes_one_half_of_words_after_the_other():
 
 
 @pytest.mark.parametrize("index, changes, sentence", [
-    (1, {"code": None}, "all results but the network's must be AUSN levels of 4 bits"),
-    (1, {"code": AusnCode(3, 1)}, "all results but the network's must be AUSN levels of 4 bits"),
-    (1, {"hi": 100}, "has clip bounds or a leaky ReLU"),
-    (3, {"hi": 100}, "has clip bounds or a leaky ReLU"),
-    (0, {"multiplier": 3}, "has multipliers that are no powers of two"),
-    (2, {"multiplier_negative": 1}, "has clip bounds or a leaky ReLU"),
+    (1, {"code": None}, " has a linear result, and the engine of AUSN activations needs AUSN "
+     "levels of all layers but the last; use the preset mixed4 for all layers, or another one "
+     r"\(--preset w8a8 or w4a8\)"),
+    (1, {"code": AusnCode(3, 2)}, " has a result in AUSN levels of 5 bits, 3 of the exponent, and "
+     "the engine has those of 4, 2 of the exponent; use the preset mixed4"),
+    (3, {"code": AusnCode(2, 2)}, ", the last, has a result in AUSN levels, and the engine of AUSN "
+     "activations ends in bytes; use the preset mixed4"),
+    (1, {"hi": 100}, f" has clip bounds, which {NOT_THERE}"),
+    (3, {"hi": 100}, f" has clip bounds, which {NOT_THERE}"),
+    (2, {"multiplier_negative": 1}, f" has a leaky ReLU, which {NOT_THERE}"),
+    (0, {"multiplier": 3}, " has multipliers that are no powers of two, and the engine of AUSN "
+     "activations only shifts; use the preset mixed4"),
+    (0, {"multiplier": 1}, " scales sums by shifts of 22 to 22 and the engine of AUSN activations "
+     f"has those of 1 to 19; {AGAIN}"),
 ])
 def test_rules_that_the_engine_has_not(index, changes, sentence):
     model = network()
     outputs = len(model.layers[index].requantization.bias)
     changes = {name: value if name == "code" else np.full(outputs, value)
                for name, value in changes.items()}
-    with pytest.raises(UserError, match=f"layer t{index}.* {sentence}"):
+    with pytest.raises(UserError, match=f"layer t{index}{sentence}$"):
         fit_program(with_rule(model, index, **changes), board("icebreaker"))
+
+
+def with_tensor(model, index, **changes):
+    """The network with another result of layer ``index``."""
+    name = model.layers[index].output
+    return replace(model, tensors=model.tensors | {name: replace(model.tensors[name], **changes)})
+
+
+def test_layers_without_relu():
+    model = with_tensor(with_rule(network(), 1, code=None), 1, signed=True)
+    with pytest.raises(UserError, match="layer t1 has no ReLU behind it, which the engine of AUSN "
+                       f"activations needs behind all layers but the last; {PRESETS}$"):
+        fit_program(model, board("icebreaker"))
+
+
+def test_wide_results():
+    """A map as result; the engine of bytes says the same."""
+    with pytest.raises(UserError, match=r"layer t3: the engine does not write results of 16 bits; "
+                                        r"end the network in a vector of class scores$"):
+        fit_program(with_tensor(network(), 3, bits=16, signed=True), board("icebreaker"))
 
 
 def test_weights_that_no_lane_has():
@@ -96,33 +146,64 @@ def test_other_layers():
     layer = model.layers[1]
     pool = MaxPool2d(layer.name, layer.inputs, layer.output, layer.window)
     with pytest.raises(UserError, match="layer t1: the engine of AUSN activations runs "
-                                        "convolutions and average pools only"):
+                                        f"convolutions and average pools only; {PRESETS}$"):
         lower_codes(replace(model, layers=(model.layers[0], pool, *model.layers[2:])), CONFIG)
 
 
-def test_networks_that_begin_or_end_otherwise():
-    model = network((AveragePool2d,))
-    pools = [layer for layer in model.layers if isinstance(layer, AveragePool2d)]
-    first = replace(model, layers=tuple(model.layers[model.layers.index(pools[0]):]))
-    with pytest.raises(UserError, match="begins with a convolution that is not depthwise"):
-        lower_codes(first, CONFIG)
-    rule = replace(pools[0].requantization, code=None)
-    ending = (*model.layers[:model.layers.index(pools[0])], replace(pools[0], requantization=rule))
-    with pytest.raises(UserError, match="ends with a convolution that is not depthwise"):
-        lower_codes(replace(model, layers=ending), CONFIG)
+def ends(model, kind):
+    """The network cut off before a pool or depthwise layer, and behind it."""
+    number = next(number for number, layer in enumerate(model.layers)
+                  if (isinstance(layer, AveragePool2d) if kind == "a pool" else
+                      isinstance(layer, Conv2d) and layer.depthwise))
+    rule = replace(model.layers[number].requantization, code=None)
+    last = replace(model.layers[number], requantization=rule)
+    return (replace(model, layers=model.layers[number:]),
+            replace(model, layers=(*model.layers[:number], last)))
+
+
+@pytest.mark.parametrize("kind", ["a pool", "depthwise"])
+def test_networks_that_begin_or_end_otherwise(kind):
+    for seed in range(1000):
+        model = random_code_network(np.random.default_rng(seed))
+        inner = model.layers[1:-1]
+        if any(isinstance(layer, AveragePool2d) if kind == "a pool" else
+               isinstance(layer, Conv2d) and layer.depthwise for layer in inner):
+            break
+    for cut, place in zip(ends(model, kind), ("first", "last"), strict=True):
+        with pytest.raises(UserError, match=rf"layer t\d, the {place}, is {kind}, and {ENDS}$"):
+            lower_codes(cut, CONFIG)
+
+
+def test_a_single_layer():
+    model = network()
+    with pytest.raises(UserError, match=f"layer t3, the first, is the only one, and {ENDS}$"):
+        lower_codes(replace(model, layers=model.layers[-1:]), CONFIG)
+
+
+def test_weights_of_more_than_a_byte():
+    model = network()
+    weight = model.layers[0].weight.astype(np.int16)
+    weight[0, 0, 0, 0] = 192
+    with pytest.raises(UserError, match="layer t0 has weights up to 192 and the engine multiplies "
+                       r"by integers up to 127; use the preset mixed4$"):
+        lower_codes(changed(model, 0, weight=weight), CONFIG)
 
 
 def test_shifts_that_this_engine_has_not():
     model = network()
     with pytest.raises(UserError, match="is scaled by shifts that this engine is built without"):
         lower_codes(model, replace(CONFIG, shifts=(1,)))
-    rule = model.layers[0].requantization
-    wide = with_rule(model, 0, multiplier=1 << np.arange(len(rule.bias)) % 15)
-    if len(rule.bias) > 8:
-        with pytest.raises(UserError, match="the engine of AUSN activations has up to 8 of 1 to"):
-            fitted_shifts(wide)
-    with pytest.raises(UserError, match="the engine of AUSN activations has up to 8 of 1 to"):
-        fitted_shifts(with_rule(model, 0, multiplier=np.ones_like(rule.multiplier)))
+
+
+def test_too_many_shifts():
+    model = network()
+    outputs = len(model.layers[0].requantization.bias)
+    model = with_rule(model, 0, multiplier=1 << 3 + np.arange(outputs) % 12)
+    needed = {shift for layer in model.layers for shift in channel_shifts(layer, model).tolist()}
+    with pytest.raises(UserError, match=f"network codes scales sums by {len(needed)} different "
+                       rf"shifts \({min(needed)} to {max(needed)}\) and the engine of AUSN "
+                       f"activations has up to 8; {AGAIN}$"):
+        fitted_shifts(model)
 
 
 def test_sums_that_are_too_wide():

@@ -98,7 +98,8 @@ def test_weights_of_more_bits_than_the_engine_has():
 def test_activations_rounded_to_levels():
     model = ausn_model(AusnCode(2, 2), coded=True)
     with pytest.raises(UserError, match=r"layer layer0: the engine does not round results to AUSN "
-                                        r"levels; use linear activations"):
+                       r"levels; build for iCEBreaker, which has one that does \(--board "
+                       r"icebreaker\), or choose another preset \(--preset w8a8 or w4a8\)"):
         compile_program(model, CONFIG)
 
 
