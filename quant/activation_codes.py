@@ -12,13 +12,12 @@ from ref.ausn import EXPONENT_BITS, AusnCode
 
 from .calibrate import BINS, Statistics
 from .ranges import EQUAL_LEVELS, FLOOR, channel_ranges, tensor_range
+from .weights import LANES_EXPONENT
 
 #: Candidate ranges of the "mse" method, as shares of the largest value.
 CANDIDATES = np.linspace(0.3, 1.0, 15)
 #: Bins that the values of all channels are counted in again where they share a step.
 SHARED_BINS = 4096
-#: Bits of the exponent of activations in front of lanes that shift and add.
-LANES_EXPONENT = 2
 
 
 def activation_codes(bits: int, lanes: bool = False) -> tuple[AusnCode, ...]:

@@ -20,6 +20,10 @@ NARROW_BITS = range(1, 9)
 POWERS = 4
 #: Narrow multipliers tried for a ratio, by their places from the one at or below it.
 PLACES = range(-1, 3)
+#: Least and largest ratio of a layer's narrow multipliers, powers of two.
+Span = tuple[float, float]
+#: No bounds but the multipliers' own.
+ANY_RATIO: Span = (0.0, math.inf)
 #: Relative error of a ratio that is one of these and has been rounded.
 ROUNDED = 2.0 ** -40
 
@@ -48,7 +52,8 @@ def largest_ratio(bits: int) -> float:
     return float(((1 << bits) - 1 << MULTIPLIER_BITS - bits) / (1 << min(SHIFTS)))
 
 
-def narrow_ratios(ratio: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
+def narrow_ratios(ratio: np.ndarray, bits: int, span: Span = ANY_RATIO
+                  ) -> tuple[np.ndarray, int]:
     """Narrow multipliers around ``ratio`` (O,), int64 (len(PLACES), O), and the shift of all.
 
     Each is a significand of ``bits`` bits, of which the first is 1, times a power of two; the
@@ -56,7 +61,9 @@ def narrow_ratios(ratio: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
     product with the significand and one of as many shifts, with ``bits`` of 1 a shift alone.
     (Where a power is below 1 the significand ends in zeros for it.) ``ratio`` is in
     ``(0, largest_ratio(bits)]``; a smaller one than the powers reach gets the smallest multiplier.
+    Those outside ``span`` are replaced by its ends.
     """
+    ratio = np.clip(ratio, *span)
     largest = float(ratio.max())
     if not 0 < largest <= largest_ratio(bits):
         raise ValueError(f"ratio {largest:g} is outside (0, {largest_ratio(bits):g}]")
@@ -68,7 +75,8 @@ def narrow_ratios(ratio: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
     found = np.ldexp(np.floor(np.ldexp(exact, -exponent)) + places, exponent)
     # Places above the last significand are those of the next power of two.
     step = np.ldexp(1.0, np.maximum(np.frexp(found)[1] - bits, 0))
-    found = np.clip(np.ceil(found / step) * step, 1, most).astype(np.int64)
+    found = np.clip(np.ceil(found / step) * step, 1, most)
+    found = np.clip(found, *np.ldexp(span, shift)).astype(np.int64)
     return np.maximum(found, 1 << max(0, int(found.max()).bit_length() - POWERS)), shift
 
 

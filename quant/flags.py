@@ -58,7 +58,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--transfer": {"type": _transfer, "metavar": "T[,U[,V]]",
                    "help": "TAIT's exponents of activations, of the weights that read them and of "
                            "those that make them, 0..1, or search (default: 0.2; search with "
-                           "--weight-scale tensor and in w5a8, w4a8 and mixed4)"},
+                           "--weight-scale tensor and in w5a8 and w4a8)"},
     "--rounding": {"choices": ROUNDINGS,
                    "help": "of weights: greedily on the calibration data (default), or nearest"},
     "--input-bits": {"type": int, "metavar": "BITS",

@@ -104,7 +104,8 @@ def check_kept(network: FloatNetwork, settings: Settings) -> None:
             if wanted.multiplier_bits != MULTIPLIER_BITS:
                 raise UserError(f"the weights of layer {layer.name!r} came as integers, which ask "
                                 f"for multipliers of {MULTIPLIER_BITS} bits; give the float "
-                                "network, or leave out the multiplier bits")
+                                "network, leave out the multiplier bits, or choose another "
+                                "preset")
             if wanted.weight_bits < bits or wanted.weight_code != "linear":
                 raise UserError(f"the weights of layer {layer.name!r} came as integers of {bits} "
                                 f"bits, and the settings ask for {wanted.weight_bits} bits "

@@ -6,9 +6,10 @@ of lanes; of an odd number the larger half is linear, which loses less. Channels
 a word, and so their lane, through pools, sums of maps and depthwise layers: all layers that such
 layers connect make the same choice.
 
-Which channels they are matters: signal over noise of the keyword spotter's scores (preset
-"mixed4") 19.8 dB with those that lose least, 19.5 and 19.6 with a half drawn by lot, 19.3 with the
-other half, and 12, 33, 24 and 42 channels coarser for their sums to fit 16 bits.
+Which channels they are matters: signal over noise of the keyword spotter's scores (preset "mixed4"
+but for maps that choose their codes and the transfer's search) 19.8 dB with those that lose least,
+19.5 and 19.6 with a half drawn by lot, 19.3 with the other half, and 12, 33, 24 and 42 channels
+coarser for their sums to fit 16 bits.
 """
 
 from __future__ import annotations

@@ -31,7 +31,14 @@ from ref.model import (
 
 from .accumulators import LARGEST_LOSS, Reads, narrow
 from .calibrate import Statistics
-from .dyadic import largest_ratio, narrow_ratios, requantizer_ratio, sum_ratios
+from .dyadic import (
+    ANY_RATIO,
+    Span,
+    largest_ratio,
+    narrow_ratios,
+    requantizer_ratio,
+    sum_ratios,
+)
 from .graph import (
     Activation,
     FloatAdd,
@@ -95,20 +102,21 @@ class Target:
 
 
 def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, settings: Settings,
-                   moments: Moments | None = None, coded: np.ndarray | None = None
-                   ) -> tuple[Layer, Quantized, int]:
+                   moments: Moments | None = None, coded: np.ndarray | None = None,
+                   span: Span = ANY_RATIO) -> tuple[Layer, Quantized, int]:
     """The integer layer of a float layer of the balanced network, and its result.
 
     With ``moments`` of a convolution's inputs its weights are rounded greedily. ``coded`` (O,) are
-    the channels of mixed weights that have a code. The third value is how many channels have
-    coarser weights than asked for, because the accumulator is narrow.
+    the channels of mixed weights that have a code, and narrow multipliers' ratios lie within
+    ``span``. The third value is how many channels have coarser weights than asked for, because the
+    accumulator is narrow.
 
     Raises `UserError` naming a layer whose accumulator cannot be made to fit.
     """
     if isinstance(layer, FloatConv):
-        return _convolution(layer, sources[0], target, settings, moments, coded)
+        return _convolution(layer, sources[0], target, settings, moments, coded, span)
     if isinstance(layer, FloatAveragePool):
-        return *_average_pool(layer, sources[0], target, settings), 0
+        return *_average_pool(layer, sources[0], target, settings, span), 0
     if isinstance(layer, FloatAdd):
         return *_sum(layer, sources, target, settings), 0
     step, zero = (np.concatenate([getattr(source, name) for source in sources])
@@ -127,7 +135,7 @@ def quantize_layer(layer: FloatLayer, sources: list[Quantized], target: Target, 
 
 
 def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: Settings,
-                 moments: Moments | None, coded: np.ndarray | None
+                 moments: Moments | None, coded: np.ndarray | None, span: Span
                  ) -> tuple[Conv2d, Quantized, int]:
     """Weights for a realized dyadic ratio, integer bias, clip bounds and proof.
 
@@ -142,7 +150,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     reads = _reads(layer, source, padded)
     rows = weight.reshape(len(weight), -1)
     code, unit = _code(rows, reads.energy, layer, source, settings, coded)
-    limit = largest_ratio(settings.multiplier_bits)
+    limit = min(largest_ratio(settings.multiplier_bits), span[1])
     step = np.maximum(target.step, unit / limit)
     if target.shared:
         step = np.full_like(step, step.max())
@@ -174,7 +182,7 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
         else:
             if settings.multiplier_bits < MULTIPLIER_BITS:
                 multiplier, shift = narrow_multipliers(rows, unit, step, code, reads.energy,
-                                                       settings.multiplier_bits, attempt > 0)
+                                                       settings.multiplier_bits, attempt > 0, span)
             else:
                 multiplier, shift = requantizer_ratio(np.minimum(unit / step, limit))
             unit = multiplier * 2.0 ** -shift * step            # the realized one
@@ -192,7 +200,8 @@ def _convolution(layer: FloatConv, source: Quantized, target: Target, settings: 
     if isinstance(layer.activation, Leaky):
         if settings.multiplier_bits < MULTIPLIER_BITS:
             raise UserError(f"layer {layer.name!r} has a leaky ReLU, whose second multiplier has "
-                            f"{MULTIPLIER_BITS} bits; leave out the multiplier bits")
+                            f"{MULTIPLIER_BITS} bits; leave out the multiplier bits, or choose "
+                            "another preset")
         negative = np.minimum(np.rint(layer.activation.slope * multiplier),
                               (1 << MULTIPLIER_BITS) - 1).astype(np.int64)
     whole = integers.astype(code.dtype), bias.astype(np.int64)
@@ -279,8 +288,8 @@ def _code(weight: np.ndarray, energy: np.ndarray, layer: FloatConv, source: Quan
     return code, step * gain[:, 0]
 
 
-def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, settings: Settings
-                  ) -> tuple[AveragePool2d, Quantized]:
+def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, settings: Settings,
+                  span: Span) -> tuple[AveragePool2d, Quantized]:
     """A sum whose multiplier holds 1/N: the realized ratio decides the result's step exactly.
 
     Narrow multipliers are the nearest by their logarithm: too large a ratio clips, too small a one
@@ -291,7 +300,7 @@ def _average_pool(layer: FloatAveragePool, source: Quantized, target: Target, se
     if target.shared:
         wanted = np.full_like(wanted, wanted.min())
     if settings.multiplier_bits < MULTIPLIER_BITS:
-        near, shift = narrow_ratios(wanted, settings.multiplier_bits)
+        near, shift = narrow_ratios(wanted, settings.multiplier_bits, span)
         nearest = np.abs(np.log2(near * 2.0 ** -shift / wanted)).argmin(axis=0)
         multiplier = near[nearest, np.arange(len(wanted))]
     else:

@@ -14,6 +14,7 @@ from ref.model import AveragePool2d, Conv2d, Layer, Model
 
 from .balance import Balanced, balance, balance_report
 from .calibrate import calibrate
+from .dyadic import ANY_RATIO, Span
 from .graph import PASSING, FloatConcat, FloatConv, FloatNetwork
 from .import_onnx import import_onnx
 from .input_rule import make_input, traced_input
@@ -26,6 +27,7 @@ from .planes import on_planes
 from .presets import PRESETS, Settings, find_preset
 from .progress import Tell, untold
 from .reader import CalibrationDataReader, as_data, read_samples
+from .shifts import window_spans
 from .targets import find_targets
 from .trace import TRACED_SAMPLES, Trace
 from .weight_errors import weight_errors
@@ -48,9 +50,12 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
     settings = find_preset(preset) if isinstance(preset, str) else preset
     balanced, data = _balanced(net, calib, settings, progress)
     float_name = Path(net).name if isinstance(net, str | Path) else balanced.network.name
-    models = [_integers(balanced, data, chosen, float_name, progress)
+    models = [_integers(balanced, data, chosen, float_name, progress, {})
               for chosen in settings_within_budget(balanced.network, data, settings)]
     model = closest(models, balanced.network, data) if len(models) > 1 else models[0]
+    spans = window_spans(model, settings)
+    if spans:
+        model = _integers(balanced, data, settings, float_name, progress, spans)
     progress("prove", 0, 1)
     check_model(model)
     progress("prove", 1, 1)
@@ -58,8 +63,11 @@ def quantize(net: str | Path | FloatNetwork | Balanced,
 
 
 def _integers(balanced: Balanced, data: Data, settings: Settings, float_name: str,
-              progress: Tell) -> Model:
-    """The integer model of a balanced network; ``float_name`` is what its metadata say it is of."""
+              progress: Tell, spans: dict[str, Span]) -> Model:
+    """The integer model of a balanced network; ``float_name`` is what its metadata say it is of.
+
+    ``spans`` are bounds of the ratios of layers that have any (see `quant.shifts`).
+    """
     name = next((name for name, known in PRESETS.items() if known == settings), "custom")
     calibration = balanced.calibration
     progress("quantize", 0, len(balanced.network.layers))
@@ -83,7 +91,8 @@ def _integers(balanced: Balanced, data: Data, settings: Settings, float_name: st
                    if trace and isinstance(layer, FloatConv) and layer.name in greedy else None)
         integer, result, coarser = quantize_layer(layer, sources, targets[layer.output],
                                                   settings.of(layer.name), moments,
-                                                  coded.get(layer.name))
+                                                  coded.get(layer.name),
+                                                  spans.get(layer.name, ANY_RATIO))
         layers.append(integer)
         if coarser:
             narrowed[layer.name] = coarser

@@ -19,6 +19,9 @@ FEW_LEVELS = 8
 #: multiplies by bytes. With a step per channel wider ones lost 0.7 to 5 times as much in the layers
 #: of MobileNetV1-0.25-128 (5 bits), with one per layer 0.05 to 4.
 WIDE_LOSS = 0.5
+#: Bits of the exponent of codes for lanes that shift and add (`hw.code_array`), whose levels are
+#: narrow.
+LANES_EXPONENT = 2
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,13 @@ def weight_codes(settings: Settings) -> tuple[WeightCode, ...]:
     """The codes that a layer may choose from: for AUSN, every split but the linear one.
 
     That would gate as many terms as the weight has bits, which is the multiplier AUSN replaces.
-    Mixed weights have these splits in their coded channels.
+    The coded channels of mixed weights have the one split of lanes that shift and add.
     """
     if settings.weight_code == "linear":
         return (LinearCode(settings.weight_bits),)
     magnitude = settings.weight_bits - 1
+    if settings.weight_code == "mixed":
+        return (AusnCode(LANES_EXPONENT, magnitude - LANES_EXPONENT),)
     return tuple(AusnCode(exponent, magnitude - exponent) for exponent in EXPONENT_BITS[1:]
                  if exponent <= magnitude)
 

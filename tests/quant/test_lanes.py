@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hw.ausn.code_product import WEIGHTS
 from quant import Settings, import_onnx, quantize
 from quant.graph import PASSING
 from quant.weights import LinearCode, MixedCode, best_code, round_weights, weight_codes
@@ -32,7 +33,7 @@ def test_half_of_every_layer_is_coded(tmp_path, channels, rounding):
     for layer in convolutions(model).values():
         assert layer.coded.sum() == len(layer.weight) // 2
         magnitudes = np.abs(layer.weight.astype(int))
-        assert layer.weight_code == AusnCode(2, 1) or layer.weight_code == AusnCode(3, 0)
+        assert layer.weight_code == AusnCode(2, 1)
         assert np.isin(magnitudes[layer.coded], layer.weight_code.levels).all()
         assert magnitudes[~layer.coded].max() <= 7
 
@@ -133,10 +134,24 @@ def test_each_row_is_rounded_by_its_own_code(coded, seed):
     assert np.array_equal(code.rows(chosen).nearest(weight[chosen]), code.nearest(weight)[chosen])
 
 
+def test_coded_channels_have_the_split_of_their_lanes(tmp_path):
+    """Powers of two would be nothing lost with three exponent bits, which no lanes have."""
+    assert weight_codes(MIXED) == (WEIGHTS,)
+    random = np.random.default_rng(0)
+    weight = random.choice([0.0, 1, 2, 4, 8, 16, 32, 64], (16, 40))
+    weight *= random.choice([-1, 1], weight.shape)
+    graph = Graph(("N", 40)).add("Gemm", weight.T, np.zeros(16))
+    data = np.random.default_rng(1).integers(0, 256, (60, 40)).astype(np.uint8)
+    for code, split in (("ausn", AusnCode(3, 0)), ("mixed", WEIGHTS)):
+        layer, = quantize(graph.save(tmp_path), data,
+                          Settings(weight_bits=4, weight_code=code)).layers
+        assert layer.weight_code == split
+
+
 def test_the_best_code_is_that_of_the_least_loss():
     random = np.random.default_rng(0)
     weight, energy = random.normal(size=(5, 60)), np.ones((5, 60))
-    codes = weight_codes(MIXED)
+    codes = weight_codes(Settings(weight_bits=4, weight_code="ausn"))
     assert codes == (AusnCode(2, 1), AusnCode(3, 0))
     losses = [best_code((code,), weight, energy)[2].sum() for code in codes]
     assert best_code(codes, weight, energy)[2].sum() == min(losses)
