@@ -115,7 +115,7 @@ def test_refusals(tmp_path, case):
                                   r"ask for 6 bits \(linear\); give the float network, or quantize "
                                   r"with w8a8"),
     (Settings(multiplier_bits=4), r"the weights of layer '.*conv0.*' came as integers, which ask "
-                                  r"for multipliers of 15 bits; give the float network, or leave"),
+                                  r"for multipliers of 15 bits; give the float network, leave"),
 ])
 def test_settings_that_the_file_does_not_leave(tmp_path, settings, sentence):
     path = quantized_by_onnxruntime(tmp_path, "depthwise", QDQ, UNSIGNED, ASYMMETRIC)
