@@ -12,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from boards import BOARDS
 
+from .config import EngineConfig
+
 #: Parts of a device used beyond this share are marked: routing gets hard there.
 NEARLY_FULL = 0.9
 #: The user's own program that loads a bitstream into a board; ``{}`` is the file.
@@ -98,6 +100,7 @@ def render(report: dict[str, Any]) -> str:
                             "decimals": decimals, "counted": counted}
     board = BOARDS.get(report["board"])
     engine = report["engine"]
+    config = EngineConfig(**engine)
     rows = layers(report)
     prefix, hops = critical_hops(report["critical_path"])
     loader = LOADERS.get(report["board"])
@@ -109,9 +112,9 @@ def render(report: dict[str, Any]) -> str:
         resources=[Amount(kind, **amount) for kind, amount in report["resources"].items()],
         nearly_full=NEARLY_FULL,
         memory=[Amount("weight tape", report["memory"]["tape_bytes"],
-                       engine["tape_depth"] * engine["channels"] * engine["weight_bits"] // 8),
+                       config.tape_depth * config.tape_bytes),
                 Amount("feature maps", report["memory"]["activation_bytes"],
-                       engine["activation_depth"] * engine["channels"])],
+                       config.activation_depth * config.word_bytes)],
         prefix=prefix, hops=hops, path_ns=hops[-1].arrival if hops else 0.0,
         period_ns=1e3 / report["clock_mhz"],
         parameters=[(name, value, PARAMETERS.get(name, "")) for name, value in engine.items()],

@@ -164,6 +164,15 @@ def test_only_above_the_limit_is_marked(report):
     assert '<span class="bar warn"' not in render(report)
 
 
+def test_maps_of_codes_take_half_a_byte(report):
+    report["engine"] |= {"channels": 8, "requantizers": 4, "accumulator_bits": 16, "weight_bits": 4,
+                         "maximum": False, "leaky": False, "clips": False, "codes": True,
+                         "shifts": [5, 6]}
+    report["memory"] = {"tape_bytes": 1, "activation_bytes": 2}
+    rows = Page(render(report)).rows
+    assert [rows[name][1] for name in ("weight tape", "feature maps")] == ["32,768", "65,536"]
+
+
 def test_clock_not_met(report):
     report |= {"fmax_mhz": 20.5, "timing_met": False}
     text = Page(render(report)).text
