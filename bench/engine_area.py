@@ -1,7 +1,7 @@
 """Area and clock of engines on ECP5, by placement seed, into bench/results/engine_area.json.
 
     python -m bench.engine_area [NAME ...] [--board BOARD] [--lanes N] [--accumulator-bits N]
-                                [--seeds N]
+                                [--seeds N ...]
 
 Each network is quantized with w4a8 and fitted to the board, whole design with the host link. Place
 and route are asked for 87.5 MHz, more than is expected, so that they do their best. Latency is of
@@ -31,8 +31,8 @@ CLOCK_MHZ = 87.5
 MARGIN = 0.07
 
 
-def measure(name: str, board_name: str, lanes: int | None, accumulator_bits: int, seeds: int
-            ) -> dict:
+def measure(name: str, board_name: str, lanes: int | None, accumulator_bits: int,
+            seeds: list[int]) -> dict:
     """Build for every seed; an array of ``lanes`` in place of the fitted one."""
     settings = replace(quant.find_preset("w4a8"), accumulator_bits=accumulator_bits)
     model = quant.quantize(NETWORKS[name][0], data_file(name, "calib"), settings)
@@ -41,7 +41,7 @@ def measure(name: str, board_name: str, lanes: int | None, accumulator_bits: int
     target = replace(board(board_name), clock_mhz=CLOCK_MHZ)
     program = fit_program(model, target, lanes)
     config = program.config
-    builds = [build_bitstream(target, config, seeds=(seed,)) for seed in range(1, seeds + 1)]
+    builds = [build_bitstream(target, config, seeds=(seed,)) for seed in seeds]
     clocks = [round(build.fmax_mhz, 2) for build in builds]
     used = {kind: amount["used"] for kind, amount in builds[0].resources.items()}
     cycles = program.predicted_cycles
@@ -52,7 +52,8 @@ def measure(name: str, board_name: str, lanes: int | None, accumulator_bits: int
         "requantizers": config.requantizers, "mac_units": config.mac_units,
         "resources": used, "luts_per_mac_unit": round(used["LUT4"] / config.mac_units, 1),
         "cycles": cycles, "mac_utilisation": round(program.macs / (cycles * config.mac_units), 4),
-        "mhz_by_seed": clocks, "mhz_best": max(clocks), "mhz_median": statistics.median(clocks),
+        "seeds": seeds, "mhz_by_seed": clocks,
+        "mhz_best": max(clocks), "mhz_median": statistics.median(clocks),
         "latency_ms": round(cycles / (max(clocks) * (1 - MARGIN)) / 1e3, 4),
     }
 
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--lanes", type=int)
     parser.add_argument("--accumulator-bits", type=int, default=24,
                         help="those of the quantizer, which proves them")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     options = parser.parse_args(arguments)
     names = options.names or DEFAULT
     check_networks(names, NETWORKS)

@@ -73,6 +73,8 @@ class Ecp5Mixin(SynthesisDefaults):
     synth_opts = "-noabc9"
     #: For wide arrays its usual placer needs half as much wire again, and its usual router fails.
     nextpnr_opts = "--placer static --router router2"
+    #: Of 256 lanes it routes only what the usual placer has placed.
+    widest_opts = "--placer heap --router router2"
 
     def __init__(self, clock_mhz: float) -> None:
         """Choose the PLL for ``clock_mhz``; `ValueError` when it cannot make that."""

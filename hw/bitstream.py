@@ -18,6 +18,8 @@ from .floorplan import floorplan, placement_script
 from .tools import Tool, Tools, find_tools, run_tool
 from .top import Top
 
+#: Most lanes for which the board's usual options of nextpnr do.
+STATIC_LANES = 192
 #: Placement seeds tried, in order, until one meets the clock.
 SEEDS = (1, 2, 3)
 
@@ -55,6 +57,8 @@ def build_bitstream(board: Board, config: EngineConfig,
     """
     tools = find_tools(board.family)
     platform = board.platform()
+    if config.mac_units > STATIC_LANES:
+        platform.nextpnr_opts = platform.widest_opts
     with tools.active():
         # Without source lines: an edited comment or another checkout is the same design.
         plan = platform.prepare(
