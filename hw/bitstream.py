@@ -18,7 +18,7 @@ from .floorplan import floorplan, placement_script
 from .tools import Tool, Tools, find_tools, run_tool
 from .top import Top
 
-#: Most lanes for which the board's usual options of nextpnr do.
+#: Most lanes for which the usual options of nextpnr do.
 STATIC_LANES = 192
 #: Placement seeds tried, in order, until one meets the clock.
 SEEDS = (1, 2, 3)
