@@ -69,7 +69,7 @@ def test_results_are_those_of_the_reference():
     ("+ half[0])", ")"),                                        # the rounding of bytes
     ("outside | half[kept:-1].any()", "outside"),               # what is above a code
     ("encoder.below.eq(sign)", "encoder.below.eq(0)"),
-    ("bias[:FRACTION_BITS]", "Const(0, FRACTION_BITS)"),
+    ("self.acc + (bias >> FRACTION_BITS)", "self.acc - (bias >> FRACTION_BITS)"),
     ("biased.shift_right(bits - 1)", "biased.shift_right(bits - (k > 0))"),
     ("(~outside & stored[-1])", "0"),                           # what is below a byte
 ])
