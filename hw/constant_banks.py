@@ -30,7 +30,6 @@ class ConstantBanks(wiring.Component):
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.chunks = config.channels // config.requantizers
-        self.chunk_channels = config.requantizers
         super().__init__({
             "constant": In(word_layout(config.tape_bytes)),
             "valid":    In(1),
@@ -84,21 +83,21 @@ class ConstantBanks(wiring.Component):
 
     def in_registers(self, m: Module, platform: object, parts: int) -> Value:
         """Each requantizer's share of the words shifts in, and is taken over as a whole."""
-        size = 8 * self.config.tape_bytes // self.chunk_channels
+        size = 8 * self.config.tape_bytes // self.config.requantizers
         constant = self.constant.as_value()
         for stage in range(1 + self.config.pipelined):
             constant, before = Signal.like(constant, name=f"constant{stage}",
                                            reset_less=True), constant
             m.d.sync += constant.eq(before)
         if self.config.pipelined:
-            controls = spread(m, platform, Cat(self.valid, self.switch), self.chunk_channels)
+            controls = spread(m, platform, Cat(self.valid, self.switch), self.config.requantizers)
         else:
             valid = Signal()
             m.d.sync += valid.eq(self.valid)
-            controls = [Cat(valid, self.switch)] * self.chunk_channels
+            controls = [Cat(valid, self.switch)] * self.config.requantizers
         asked = Signal.like(self.chunk, name="asked")
         m.d.sync += asked.eq(self.chunk)
-        chunks = spread(m, platform, asked, self.chunk_channels)
+        chunks = spread(m, platform, asked, self.config.requantizers)
         shown = []
         for lane, ((shift, take_over), chunk) in enumerate(zip(controls, chunks, strict=True)):
             arriving = Signal(parts * size, name=f"arriving{lane}", reset_less=True)
@@ -113,6 +112,6 @@ class ConstantBanks(wiring.Component):
 
     def shares(self, words: list[Value]) -> Value:
         """The constants of R channels, one after the other, from the words that hold them."""
-        size = len(words[0]) // self.chunk_channels
+        size = len(words[0]) // self.config.requantizers
         return Cat(Cat(word.word_select(channel, size) for word in words)
-                   [:8 * self.config.constant_bytes] for channel in range(self.chunk_channels))
+                   [:8 * self.config.constant_bytes] for channel in range(self.config.requantizers))
