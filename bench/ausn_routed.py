@@ -8,7 +8,8 @@ every input, and one bit says whether the outputs hold an odd number of ones. Wh
 itself is measured with a shift register of known size in the tile's place, and subtracted.
 
 Cells are iCE40's ICESTORM_LC (a table, a carry and a register) and ECP5's TRELLIS_COMB (a table
-with half a carry cell), whose registers (TRELLIS_FF) are listed beside. Results go to
+with half a carry cell), whose registers (TRELLIS_FF) are listed beside. iCE40 is an HX8K, whose
+cells are those of UP5K: that one has too few to spread 32 Booth lanes' carry chains. Results go to
 bench/results/ausn_routed.json.
 """
 
@@ -39,7 +40,7 @@ DESIGNS = ("AUSN 5", "AUSN 5 still", "AUSN 4", *(f"{kind} {bits}" for kind in ("
                                  for bits in (8, 6, 5, 4)))
 #: Of each family: nextpnr's device, the clock that all are routed for, and what counts as a cell.
 FAMILIES = {
-    "ice40": (("--up5k", "--package", "sg48", "--pcf-allow-unconstrained"), 24, "ICESTORM_LC"),
+    "ice40": (("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"), 48, "ICESTORM_LC"),
     "ecp5": (("--25k", "--package", "CABGA381", "--lpf-allow-unconstrained"), 80, "TRELLIS_COMB"),
 }
 
