@@ -78,12 +78,12 @@ def test_depthwise_layers_and_pools_keep_their_channels_places():
                 assert orders[layer.output] == orders[layer.inputs[0]]
 
 
-def test_the_first_layer_makes_one_half_of_words_after_the_other():
+def test_each_layer_is_one_step():
     model = network()
-    steps = [step for step in lower_codes(model, CONFIG).steps
-             if step.name == model.layers[0].name]
-    assert [step.upper_half for step in steps] == [False, True]
-    assert all(step.byte_input and not step.byte_result for step in steps)
+    steps = lower_codes(model, CONFIG).steps
+    assert [step.name for step in steps] == [layer.name for layer in model.layers]
+    assert [step.byte_input for step in steps] == [True, False, False, False]
+    assert [step.byte_result for step in steps] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("index, changes, sentence", [
@@ -131,9 +131,11 @@ def test_wide_results():
         fit_program(with_tensor(network(), 3, bits=16, signed=True), board("icebreaker"))
 
 
-def test_weights_that_no_lane_has():
+@pytest.mark.parametrize("first", [True, False])
+def test_weights_that_no_lane_has(first):
     model = network((Conv2d,))
-    index = next(k for k, layer in enumerate(model.layers[1:-1], 1) if isinstance(layer, Conv2d))
+    index = 0 if first else next(k for k, layer in enumerate(model.layers[1:-1], 1)
+                                 if isinstance(layer, Conv2d))
     weight = model.layers[index].weight.copy()
     weight[-1, 0, 0, 0] = 9
     with pytest.raises(UserError, match=f"layer t{index} has weights in channel {len(weight) - 1} "
@@ -182,11 +184,11 @@ def test_a_single_layer():
 
 def test_weights_of_more_than_a_byte():
     model = network()
-    weight = model.layers[0].weight.astype(np.int16)
+    weight = model.layers[3].weight.astype(np.int16)
     weight[0, 0, 0, 0] = 192
-    with pytest.raises(UserError, match="layer t0 has weights up to 192 and the engine multiplies "
+    with pytest.raises(UserError, match="layer t3 has weights up to 192 and the engine multiplies "
                        r"by integers up to 127; use the preset mixed4$"):
-        lower_codes(changed(model, 0, weight=weight), CONFIG)
+        lower_codes(changed(model, 3, weight=weight), CONFIG)
 
 
 def test_shifts_that_this_engine_has_not():
