@@ -77,7 +77,7 @@ class Accelerator(wiring.Component):
         tape_words     = MemoryReader(config.tape_bytes, TapeWord,
                                       memory_latency=memory_latency(config),
                                       quick_tags=pipelined)
-        addresses      = AddressGenerator(config.strips)
+        addresses      = AddressGenerator(config.strips, ahead=config.codes)
         windows        = WindowMemory(config)
         array          = CodeArray(config) if config.codes else MacArray(config)
         writer         = ResultWriter(
@@ -109,9 +109,12 @@ class Accelerator(wiring.Component):
             writer.constant_valid.eq(tape_words.o.valid & tape_words.o.ready
                                   & (tag == TapeWord.CONSTANT)),
         ]
+        if config.codes:                           # the same, known sooner
+            m.d.comb += writer.constant_valid.eq(tape_words.o.valid & writer.constant_ready
+                                                 & (tag == TapeWord.CONSTANT))
         with m.Switch(tag):
             with m.Case(TapeWord.DESCRIPTOR):
-                m.d.comb += tape_words.o.ready.eq(sequencer.words.ready)
+                m.d.comb += tape_words.o.ready.eq(sequencer.words.ready | config.codes)
             with m.Case(TapeWord.CONSTANT):
                 m.d.comb += tape_words.o.ready.eq(writer.constant_ready)
             with m.Case(TapeWord.WEIGHT):

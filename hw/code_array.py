@@ -69,22 +69,27 @@ class CodeArray(wiring.Component):
         full  = Signal()
         left  = Signal(5)        # products of the window after the next one
         final = Signal()         # the window's next product is its last one
-        rest  = Signal()
+        # What decides about the next product in a register each, since windows wait for it.
+        closing = Signal()       # it is its tile's last one
+        able    = Signal()       # there is one, and no rest
         issue = Signal()
         may_issue = Signal()
         m.d.comb += [
-            may_issue.eq(full & ~rest & (self.may_finish | ~(final & tags.last))),
+            may_issue.eq(able & (self.may_finish | ~closing)),
             issue.eq(may_issue & self.weights.valid),
             self.weights.ready.eq(may_issue),
-            self.finishing.eq(issue & final & tags.last),
+            self.finishing.eq(issue & closing),
             self.i.ready.eq(~full | (issue & final)),
         ]
-        m.d.sync += rest.eq(self.finishing)
         with m.If(issue):
-            m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
+            m.d.sync += [left.eq(left - 1), final.eq(left == 1),
+                         closing.eq((left == 1) & tags.last)]
         with m.If(self.i.ready):
+            alone = self.channel_last == 0
             m.d.sync += [tags.eq(self.i.payload), full.eq(self.i.valid),
-                         left.eq(self.channel_last), final.eq(self.channel_last == 0)]
+                         left.eq(self.channel_last), final.eq(alone),
+                         closing.eq(alone & self.i.payload.last)]
+        m.d.sync += able.eq(Mux(self.i.ready, self.i.valid, full) & ~self.finishing)
 
         # What the product in each pipeline stage means.
         control, finish_tags = Cat(issue, self.finishing), tags

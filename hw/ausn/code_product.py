@@ -1,4 +1,4 @@
-"""One product of a lane without multiplier: a byte or an activation's level times a coded weight."""
+"""One product of a lane without multiplier: an activation, or a byte, times a coded weight."""
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring

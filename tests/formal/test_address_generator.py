@@ -88,10 +88,10 @@ class Walk:
                             for name, bits in POSITION.items()})
 
 
-def prove_generator(module: ModuleType, strips: int) -> None:
+def prove_generator(module: ModuleType, strips: int, *, ahead: bool = False) -> None:
     bench = Bench()
     m = bench.m
-    dut = module.AddressGenerator(strips)
+    dut = module.AddressGenerator(strips, ahead=ahead)
     registers = bench.add(dut)
     o, layer = dut.o, dut.layer
     m.d.comb += [o.ready.eq(bench.free(1, "ready")), dut.begin.eq(bench.free(1, "begin"))]
@@ -143,7 +143,8 @@ def prove_generator(module: ModuleType, strips: int) -> None:
     bench.check(~starting[1] | (running & valid & ~o.valid))
     behind = second.chosen(o.valid, word)
     bench.check(~valid | (front == ~walk.is_last(behind)))
-    bench.check(~front | (registers["inner_last"] == Mux(layer.slides, 0, layer.inner_last)))
+    if not ahead:
+        bench.check(~front | (registers["inner_last"] == Mux(layer.slides, 0, layer.inner_last)))
     bench.check(~valid | (registers["place"]
                           == Cat(behind.turns["word"], walk.at_last(behind)[0], Const(0, 2))))
     steps = walk.steps(behind)
@@ -153,12 +154,23 @@ def prove_generator(module: ModuleType, strips: int) -> None:
     last = walk.following(behind).chosen(valid, behind)
     for name, turn in last.turns.items():
         bench.check(registers[name] == turn)
+    if ahead:
+        bench.check(~front | (registers["at_last"] == Cat(walk.at_last(last))))
+        for number, (name, limit, *_) in enumerate(LOOPS):
+            within = registers[name] <= layer[limit]
+            if number == 3:
+                within = Mux(layer.slides, registers[name] == 0, within)
+            bench.check(Mux(front, within, registers[name] == 0))
     bench.prove()
 
 
 @pytest.mark.parametrize("strips", [1, 4])
 def test_takes_the_steps_of_its_loops(strips):
     prove_generator(address_generator, strips)
+
+
+def test_takes_the_steps_of_loops_whose_ends_are_known_ahead():
+    prove_generator(address_generator, 1, ahead=True)
 
 
 MUTANTS = (

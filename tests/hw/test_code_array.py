@@ -59,7 +59,8 @@ def make_tiles(rng, *, depthwise, byte_input, blocks_only, products, count):
                 for p in range(PIXELS):
                     for c in range(lanes):
                         place = c if depthwise else (c + k) % PLACES
-                        sums[p][c] += operands[p][place] * weights[c] - (lacks(weights[c]) if c >= HALF else 0)
+                        sums[p][c] += operands[p][place] * weights[c]
+                        sums[p][c] -= lacks(weights[c]) if c >= HALF else 0
         tiles.append((sums, number & 1))
     return windows, codes, tiles
 
