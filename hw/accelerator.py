@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth.hdl import (
+    Cat,
+    Elaboratable,
+    Module,
+    Mux,
+    ResetInserter,
+    Signal,
+    ValueLike,
+    unsigned,
+)
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -109,12 +118,14 @@ class Accelerator(wiring.Component):
             writer.constant_valid.eq(tape_words.o.valid & tape_words.o.ready
                                   & (tag == TapeWord.CONSTANT)),
         ]
-        if config.codes:                           # the same, known sooner
+        descriptor_ready: ValueLike = sequencer.words.ready
+        if config.codes:                           # the same, known sooner: it waits for its words
+            descriptor_ready = 1
             m.d.comb += writer.constant_valid.eq(tape_words.o.valid & writer.constant_ready
                                                  & (tag == TapeWord.CONSTANT))
         with m.Switch(tag):
             with m.Case(TapeWord.DESCRIPTOR):
-                m.d.comb += tape_words.o.ready.eq(sequencer.words.ready | config.codes)
+                m.d.comb += tape_words.o.ready.eq(descriptor_ready)
             with m.Case(TapeWord.CONSTANT):
                 m.d.comb += tape_words.o.ready.eq(writer.constant_ready)
             with m.Case(TapeWord.WEIGHT):

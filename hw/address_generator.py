@@ -16,8 +16,8 @@ class AddressGenerator(wiring.Component):
     slide, the inner of the tiles' loops goes downwards. A position outside the map yields the
     padding word's address. In a map of ``strips`` (`hw.strips`) a row before or after a strip is
     the one at its other end, of the strip before or after it, and the tag says so. One address per
-    cycle, the first one :attr:`latency` cycles after ``begin``. With ``ahead`` the ends of loops
-    are known a turn before, which is quicker and takes more cells.
+    cycle, the first one :attr:`latency` cycles after ``begin``. With ``ahead`` rows have two
+    words or more, so that the ends of loops can be known a word before, which is quicker.
 
     Members
     -------
@@ -58,10 +58,11 @@ class AddressGenerator(wiring.Component):
             (Signal(COORDINATE_BITS, name="output_group"), layer.output_group_last),
         ]
         at_last = Signal(len(counters))
-        if not self.ahead:
+        if self.ahead:      # those of the outer loops count from their second word on
+            m.d.sync += at_last[1:].eq(Cat(counter == last for counter, last in counters[1:])
+                                       | layer.slides << 2)
+        else:
             m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
-        alone = [last == 0 for _, last in counters]
-        alone[3] |= layer.slides
         # wraps[k]: levels 0..k are all at their last index
         wraps = [at_last[:level + 1].all() for level in range(len(counters))]
 
@@ -87,13 +88,12 @@ class AddressGenerator(wiring.Component):
         with m.If(advance & running):
             with m.If(wraps[-1]):
                 m.d.sync += running.eq(0)
-            for level, (counter, last) in enumerate(counters):
+            for level, (counter, _) in enumerate(counters):
                 enable = wraps[level - 1] if level else 1
                 with m.If(enable):
                     m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
-                    if self.ahead:
-                        m.d.sync += at_last[level].eq(Mux(at_last[level], alone[level],
-                                                          counter + 1 == last))
+            if self.ahead:
+                m.d.sync += at_last[0].eq(word + 1 == layer.patch_column_last)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(running),
@@ -116,8 +116,6 @@ class AddressGenerator(wiring.Component):
                 column.eq(layer.first_column),
                 row.eq(layer.first_row),
             ]
-            if self.ahead:
-                m.d.sync += at_last.eq(Cat(alone))
 
         tag = self.o.payload.tag
         inside = Signal()

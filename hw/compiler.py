@@ -170,8 +170,9 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     tiles = -(-columns // config.pixels)
     lanes = min(config.pixels, columns)
     places = row_places(kernel_columns)
+    patch_columns = (lanes - 1) * column_strides(step)[1] + kernel_columns
     return LayerShape(
-        patch_columns=(lanes - 1) * column_strides(step)[1] + kernel_columns,
+        patch_columns=max(patch_columns, 1 + config.codes),  # `AddressGenerator` looks ahead
         kernel=step.kernel, products=products, tiles=tiles, lines=lines,
         slides=(len(products) == len(step.sources) == 1 and kernel_rows <= places
                 and stride_y <= kernel_rows and not step.gathers),

@@ -104,6 +104,8 @@ def prove_generator(module: ModuleType, strips: int, *, ahead: bool = False) -> 
     m.d.sync += held.eq(layer)
     m.d.comb += layer.as_value().eq(Mux(running, held, bench.free(len(held), "layer")))
     bench.assume(~dut.begin | ~running)
+    if ahead:
+        bench.assume(layer.patch_column_last != 0)
     second = walk.following(word)
     with m.If(dut.begin):
         m.d.sync += [running.eq(1), *(word.position[name].eq(layer[field]) for name, field in (
@@ -155,12 +157,13 @@ def prove_generator(module: ModuleType, strips: int, *, ahead: bool = False) -> 
     for name, turn in last.turns.items():
         bench.check(registers[name] == turn)
     if ahead:
-        bench.check(~front | (registers["at_last"] == Cat(walk.at_last(last))))
-        for number, (name, limit, *_) in enumerate(LOOPS):
-            within = registers[name] <= layer[limit]
-            if number == 3:
-                within = Mux(layer.slides, registers[name] == 0, within)
-            bench.check(Mux(front, within, registers[name] == 0))
+        wanted = Cat(walk.at_last(last))
+        for level, got in enumerate(registers["at_last"]):
+            bench.check(~front | (got == wanted[level])
+                        | (level > 0) & (last.turns["word"] == 0))
+        bench.check(front | ~registers["at_last"][0])
+        bench.check(last.turns["word"] <= Mux(front, layer.patch_column_last, 0))
+        bench.check(front & ~layer.slides | (last.turns["inner"] == 0))
     bench.prove()
 
 
