@@ -192,3 +192,12 @@ MUTANTS = (
 def test_a_broken_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):
         prove_generator(broken(address_generator, right, wrong), 4)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("word + 1 == layer.patch_column_last", "word == layer.patch_column_last"),
+    pytest.param("layer.slides << 2", "layer.slides << 1", marks=pytest.mark.long),
+])
+def test_a_broken_one_that_looks_ahead_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_generator(broken(address_generator, right, wrong), 1, ahead=True)
