@@ -7,8 +7,9 @@ import pytest
 
 from boards import board
 from hw.code_lowering import channel_shifts, fitted_shifts, in_codes, lane_orders, lower_codes
+from hw.compiler import layer_shape
 from hw.fit import ICE40_ARRAY, ICE40_CODES, fit_program
-from ref import AusnCode, AveragePool2d, Conv2d, MaxPool2d
+from ref import AusnCode, AveragePool2d, Conv2d, MaxPool2d, Window
 from ref.errors import UserError
 
 from .code_networks import CONFIG, random_code_network
@@ -84,6 +85,15 @@ def test_each_layer_is_one_step():
     assert [step.name for step in steps] == [layer.name for layer in model.layers]
     assert [step.byte_input for step in steps] == [True, False, False, False]
     assert [step.byte_result for step in steps] == [False, False, False, True]
+
+
+def test_rows_of_patches_have_two_words():
+    """The walk over the map looks a word ahead."""
+    single = np.zeros((8, 3, 1, 1), np.int64)
+    step = replace(lower_codes(network(), CONFIG).steps[1], shape=(3, 1, 1), result=(8, 1, 1),
+                   window=Window((1, 1)), weight=single, depthwise=False)
+    assert layer_shape(step, CONFIG).patch_columns == 2
+    assert layer_shape(step, ICE40_ARRAY).patch_columns == 1
 
 
 @pytest.mark.parametrize("index, changes, sentence", [
