@@ -106,20 +106,22 @@ def energy_table(family: str) -> str:
 def page() -> str:
     """The whole page."""
     return f"""# Lanes that shift and add, in numbers
-`python -m bench.ausn` measures all this and writes this page; [ausn-lanes.md](ausn-lanes.md) says what the designs are and
-how it is measured. All are arrays of 4 pixels by 8 channels with accumulators of 20 bits.
+`python -m bench.ausn` measures all this and writes this page; [ausn-lanes.md](ausn-lanes.md) says
+what the designs are and how it is measured. All are arrays of 4 pixels by 8 channels with
+accumulators of 20 bits.
 
 ## Lookup tables per multiply-accumulate
 Yosys, unplaced ([ausn_area.json](../bench/results/ausn_area.json)).
 
 {area_table()}
 ## Placed and routed
-Logic cells per multiply-accumulate and the clock reached, of 48 (iCE40HX8K) and 80 MHz (ECP5-25F) asked for
-([ausn_routed.json](../bench/results/ausn_routed.json)).
+Logic cells per multiply-accumulate and the clock reached, of 48 (iCE40HX8K) and 80 MHz (ECP5-25F)
+asked for ([ausn_routed.json](../bench/results/ausn_routed.json)).
 
 {routed_tables()}
 ## Switching activity
-Per multiply-accumulate, without unit ([ausn_energy.json](../bench/results/ausn_energy.json)); the bar is half of 8-bit linear weights'.
+Per multiply-accumulate, without unit ([ausn_energy.json](../bench/results/ausn_energy.json)); the
+bar is half of 8-bit linear weights'.
 
 {energy_table("ice40")}
 {energy_table("ecp5")}"""
