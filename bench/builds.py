@@ -41,7 +41,7 @@ class Build:
 BUILDS = {
     "digits": Build("digits", "icebreaker", "w8a8", None, 0.5),
     "kws": Build("kws", "icebreaker", "w8a8", 207_600, 0.5),
-    "kws_mixed4": Build("kws", "icebreaker", "mixed4", 98_000, 1.7, clock_mhz=36),
+    "kws_mixed4": Build("kws", "icebreaker", "mixed4", 98_000, 1.7, clock_mhz=33.75),
     "vww": Build("vww", "ulx3s_85f", "w4a8", None, 1),
 }
 
