@@ -151,7 +151,8 @@ PRESETS = {f"w{bits}a8": Settings(weight_bits=bits) for bits in (8, 6)} | {
     "w4a4": Settings(weight_bits=4, activation_bits=4),
     "ausn5": Settings(weight_bits=5, weight_code="ausn"),
     "mixed4": Settings(weight_bits=4, activation_bits=4, weight_code="mixed",
-                       activation_code="ausn", multiplier_bits=1, accumulator_bits=16)}
+                       activation_code="ausn", multiplier_bits=1, accumulator_bits=16),
+    "mixed4a8": Settings(weight_bits=4, weight_code="mixed", transfer="search")}
 
 
 def find_preset(name: str) -> Settings:
