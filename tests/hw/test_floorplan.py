@@ -34,6 +34,15 @@ def test_requantizers_of_two_channels_take_the_sites_between():
     assert sum("requantizer" in name for name in plan) == 16
 
 
+def test_channels_without_blocks_are_at_home_with_their_neighbours():
+    config = replace(WIDE, mixed=True)
+    plan = floorplan(config, SITES)
+    assert len(plan) == len(set(plan.values()))
+    blocks = [name for name in plan if "array.multiplier" in name]
+    assert len(blocks) == 16 * 3 and all(int(name.split("_")[1][:-1].split(".")[0]) % 2 == 0
+                                         for name in blocks)
+
+
 def test_block_rams_lie_near_their_channels():
     plan = floorplan(WIDE, SITES)
     places = {site.name: site for site in (*SITES.multipliers(), *SITES.block_rams())}
@@ -53,11 +62,11 @@ def test_elsewhere_they_are_free(changes):
     assert placement_script({}) == ""
 
 
-@pytest.mark.parametrize("depth", [512, 3072])
-def test_cells_are_where_the_names_say(depth):
+@pytest.mark.parametrize(("depth", "mixed"), [(512, False), (3072, False), (3072, True)])
+def test_cells_are_where_the_names_say(depth, mixed):
     """Each name is that of one instance or memory of the design, below the top module."""
     chosen = board("ulx3s_85f")
-    config = replace(WIDE, tape_depth=depth, activation_depth=depth)
+    config = replace(WIDE, tape_depth=depth, activation_depth=depth, mixed=mixed)
     with find_tools("ecp5").active():
         text = chosen.platform().prepare(Top(chosen, config), "top", emit_src=False).files["top.il"]
     modules = {}
