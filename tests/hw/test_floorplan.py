@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from boards import board
-from boards.device import ECP5_85F
+from boards.device import ECP5_25F, ECP5_85F
 from hw.config import EngineConfig
 from hw.floorplan import assigned, block_rams, floorplan, placement_script
 from hw.tools import find_tools
@@ -41,6 +41,19 @@ def test_channels_without_blocks_are_at_home_with_their_neighbours():
     blocks = [name for name in plan if "array.multiplier" in name]
     assert len(blocks) == 16 * 3 and all(int(name.split("_")[1][:-1].split(".")[0]) % 2 == 0
                                          for name in blocks)
+
+
+def test_a_small_device_full_of_both_kinds():
+    """128 lanes on an ECP5-25F, whose 56 block RAMs and 28 multipliers are nearly all used."""
+    config = replace(WIDE, channels=16, pixels=8, requantizers=16, tape_depth=2048,
+                     activation_depth=1536, table_pixels=6, mixed=True)
+    plan = floorplan(config, ECP5_25F.sites)
+    multipliers, block_rams = (
+        {site.name for site in sites}
+        for sites in (ECP5_25F.sites.multipliers(), ECP5_25F.sites.block_rams()))
+    assert (len(multipliers), len(block_rams)) == (28, 56)
+    assert len(plan) == len(set(plan.values())) and set(plan.values()) <= multipliers | block_rams
+    assert sum(name in multipliers for name in plan.values()) == 8 + 16
 
 
 def test_block_rams_lie_near_their_channels():
