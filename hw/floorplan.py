@@ -63,9 +63,9 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
     plan: dict[str, str] = {}
     homes: list[np.ndarray] = []
     for c in range(0, channels, share):
-        own = places[first + each * (c // share) + lanes * c // channels:][:each]
+        own = places[first + each * (c // share) + lanes * c // channels:][:max(each, 1)]
         plan |= {f"array.multiplier{2 * k}_{c}.multiplier.": site.name
-                 for k, site in enumerate(own)}
+                 for k, site in enumerate(own[:each])}
         homes += share * [np.mean([(site.x, site.y) for site in own], axis=0)]
     left = [site for site in places if site.name not in plan.values()]
     plan |= placed([Block(f"writer.requantizer{lane}.scaling.", config.requantized(lane), 1)

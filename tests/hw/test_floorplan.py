@@ -54,6 +54,9 @@ def test_a_small_device_full_of_both_kinds():
     assert (len(multipliers), len(block_rams)) == (28, 56)
     assert len(plan) == len(set(plan.values())) and set(plan.values()) <= multipliers | block_rams
     assert sum(name in multipliers for name in plan.values()) == 8 + 16
+    bare = floorplan(replace(config, table_pixels=8), ECP5_25F.sites)     # no block for products
+    assert sum(name in multipliers for name in bare.values()) == 16
+    assert len(bare) == len(set(bare.values()))
 
 
 def test_block_rams_lie_near_their_channels():
