@@ -269,6 +269,8 @@ class MacArray(wiring.Component):
 
         The weight's ``code`` comes a cycle before the operands.
         """
+        if not pixels:
+            return
         choices = [self.staged(m, terms.choice(code))]
         for _ in range(TermProduct.latency):
             choices.append(self.staged(m, choices[-1]))
