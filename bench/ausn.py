@@ -2,8 +2,9 @@
 
     python -m bench.ausn [MEASURE ...] [--family NAME] [--design NAME]
 
-Runs the measures asked for, or all, and then draws the figure; what they are say the modules
-`bench.ausn_area`, `bench.ausn_routed`, `bench.ausn_energy` and `bench.ausn_area_plot`.
+Runs the measures asked for, or all, and then draws the figure and writes docs/ausn-tables.md; what
+they are say the modules `bench.ausn_area`, `bench.ausn_routed`, `bench.ausn_energy`,
+`bench.ausn_area_plot` and `bench.ausn_page`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import ausn_area, ausn_area_plot, ausn_energy, ausn_routed
+from bench import ausn_area, ausn_area_plot, ausn_energy, ausn_page, ausn_routed
 from ref.errors import UserError, run_command
 
 MEASURES = {"area": ausn_area.run, "routed": ausn_routed.run, "energy": ausn_energy.run}
@@ -35,6 +36,7 @@ def main(arguments: list[str]) -> int:
     for name in options.measures or MEASURES:
         MEASURES[name](options.family or [], options.design or [])
     ausn_area_plot.write()
+    ausn_page.write()
     return 0
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.ausn area [FAMILY ...] [--design NAME]
 
-Each design is a tile of 4 pixels by 4 channels (`bench.ausn_designs`): operand registers, what a
+Each design is a tile of 4 pixels by 8 channels (`bench.ausn_designs`): operand registers, what a
 pixel's or a channel's lanes share, the lanes, and 20-bit accumulators that start anew without a
 lost cycle, one multiply-accumulate per lane, tap and cycle.
 The tile is synthesized by each of the methods, and the one with the fewest lookup tables counts.

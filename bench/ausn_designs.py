@@ -9,14 +9,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.ausn.activation import AusnRequantizer
+from hw.ausn.held import HeldTile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from hw.ausn.still import StillTile
 from hw.ausn.tile import Accumulator, Tile
 from hw.requantizer import Requantizer
 from ref.ausn import AusnCode
 
-#: Pixels and channels of all tiles.
-SHAPE = (4, 4)
+#: Pixels and channels of all tiles: the smallest arrays of the engine have as many.
+SHAPE = (4, 8)
+LANES = SHAPE[0] * SHAPE[1]
 #: The splits of AUSN codes that the lane for five bits takes at run time.
 SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1), (1, 0)))
 
@@ -102,21 +104,27 @@ def by_hand(kind: str, bits: int, family: str) -> Plan:
 
 def lanes(kind: str, bits: int) -> tuple[int, Callable[[str], Elaboratable]]:
     """The entry of `DESIGNS` for the plan of `by_hand`."""
-    return 16, lambda family: lane(by_hand(kind, bits, family))
+    return LANES, lambda family: lane(by_hand(kind, bits, family))
+
+
+def still(family: str) -> HeldTile | StillTile:
+    """The tile of AUSN lanes of five bits that stand still for zeros."""
+    plan = by_hand("AUSN", 5, family)
+    return HeldTile(plan, *SHAPE) if plan.chooses else StillTile(plan, *SHAPE)
 
 
 #: Each design: its products (or results) per cycle and how to make it for an FPGA family.
 DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
     **{f"AUSN {bits}": lanes("AUSN", bits) for bits in (5, 4)},
     **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 6, 5, 4)},
-    **{f"linear {bits}": (16, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
+    **{f"linear {bits}": (LANES, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
        for bits in (8, 6, 5, 4)},
-    "AUSN 5 still":    (16, lambda family: StillTile(by_hand("AUSN", 5, family), *SHAPE)),
-    "linear 8 still":  (16, lambda family: MultiplierTile(8, *SHAPE, still=True)),
-    "AUSN 5, 4 taps":   (64, lambda family: lane(ausn_plan((AusnCode(2, 2),), family), 4)),
-    "AUSN 3-5, any split": (16, lambda family: lane(ausn_plan(SPLITS, family))),
-    "AUSN 5, as it reads": (16, lambda family: PlainTile(5, *SHAPE)),
-    "Booth 6, 4 taps":  (64, lambda family: lane(booth_plan(6), 4)),
+    "AUSN 5 still":    (LANES, still),
+    "linear 8 still":  (LANES, lambda family: MultiplierTile(8, *SHAPE, still=True)),
+    "AUSN 5, 4 taps":   (4 * LANES, lambda family: lane(by_hand("AUSN", 5, family), 4)),
+    "AUSN 3-5, any split": (LANES, lambda family: lane(ausn_plan(SPLITS, family))),
+    "AUSN 5, as it reads": (LANES, lambda family: PlainTile(5, *SHAPE)),
+    "Booth 6, 4 taps":  (4 * LANES, lambda family: lane(booth_plan(6), 4)),
     "requantizer, AUSN 4 bits": (1, lambda family: AusnRequantizer(AusnCode(2, 2), 20,
                                                                    (4, 6, 8, 10))),
     "requantizer, linear": (1, lambda family: Requantizer(20, 4, clips=False, leaky=False)),

@@ -4,7 +4,7 @@
 
 The mapped netlists of `bench.ausn_area` are fed with the feature maps and trained weights of KWS,
 quantized for each design, of every pointwise layer: each stream is one of some clips' four
-neighbouring pixels and four output channels drawn at random, through all 64 input channels. Every
+neighbouring pixels and eight output channels drawn at random, through all 64 input channels. Every
 sum is compared with the integers' own.
 
 Energy is the sum over nets of toggles times weight (`bench.netlist_activity.weights`), and half for
@@ -31,7 +31,7 @@ from ref.run import run_layers
 
 from .accuracy import NETWORKS, data_file
 from .ausn_area import netlist
-from .ausn_designs import SHAPE, by_hand
+from .ausn_designs import LANES, SHAPE, by_hand
 from .netlist_activity import Netlist, weights
 from .record import record
 
@@ -51,7 +51,7 @@ CLOCK = 0.5
 
 @cache
 def operands(preset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Activations (streams, steps, 4 pixels) and integer weights (streams, steps, 4 channels)."""
+    """Activations (streams, steps, pixels) and integer weights (streams, steps, channels)."""
     model = quantize(import_onnx(NETWORKS["kws"][0]), load_data(data_file("kws", "calib")),
                      find_preset(preset))
     maps = run_layers(model, load_data(data_file("kws", "test")).x[:CLIPS])
@@ -95,9 +95,11 @@ def activity(design: str, family: str, method: str) -> dict[str, float]:
         numbers = {weight: code for code, weight in reversed(list(enumerate(plan.weights)))}
         codes = np.vectorize(numbers.__getitem__)(w)
         still = design.endswith("still")
-        short = np.array([first_lacks(plan, code) if still else group_lacks(plan, (code,))
-                          for code in range(len(plan.weights))])
-        lacks = short[codes[:, 0]] if still else short[codes].sum(axis=1)
+        if not still:
+            short = np.array([group_lacks(plan, (code,)) for code in range(len(plan.weights))])
+            lacks = short[codes].sum(axis=1)
+        elif not plan.chooses:
+            lacks = np.vectorize(lambda code: first_lacks(plan, code))(codes[:, 0])
     expected = np.einsum("sip,sic->spc", x, w) - lacks[:, None, :]
     wanted = expected.reshape(STREAMS, -1) & (1 << 20) - 1
 
@@ -118,8 +120,8 @@ def activity(design: str, family: str, method: str) -> dict[str, float]:
             compared = True
             assert np.array_equal(from_bits(circuit.get("sums"), 20), wanted), (design, family)
     assert compared
-    macs = steps * STREAMS * SHAPE[0] * SHAPE[1]
-    clocks = CLOCK * len(circuit.registers) / (SHAPE[0] * SHAPE[1])
+    macs = steps * STREAMS * LANES
+    clocks = CLOCK * len(circuit.registers) / LANES
     cost = weights(top)
 
     def energy(counted: dict[int, int]) -> float:

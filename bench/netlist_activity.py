@@ -209,14 +209,18 @@ class Netlist:
 
 
 def weights(top: dict[str, Any]) -> dict[int, float]:
-    """What a toggle costs of each net that a cell drives: 1 for the driver, 1 for each input.
+    """What a toggle costs of each net: 1 for the cell that drives it, 1 for each input.
+
+    What drives the module's own inputs is not in it, and costs nothing.
 
     Wires between neighbours cost `NEAR` at either end: the carry's own, those into multiplexers
     behind tables, and from a table to the register in its own logic cell, which reads it alone.
     Enables and resets of registers cost `SHARED`: a tile's eight registers have them in common.
     Operands of an iCE40 carry come by the wires of the table in the same logic cell.
     """
-    drivers: dict[int, tuple[str, str]] = {}
+    drivers: dict[int, tuple[str, str]] = {
+        bit: ("", name) for name, port in top["ports"].items() if port["direction"] == "input"
+        for bit in port["bits"]}
     readers: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for cell in top["cells"].values():
         for port, bits in cell["connections"].items():
@@ -239,6 +243,6 @@ def weights(top: dict[str, Any]) -> dict[int, float]:
                 reader in NEAR_INPUTS or (alone and port in DATA)))
         return NEAR if near else 1.0
 
-    return {net: (NEAR if driver in CARRIES else 1.0)
+    return {net: (NEAR if driver in CARRIES else 1.0 if driver[0] else 0.0)
             + sum(cost(driver, reader, len(readers[net]) == 1) for reader in readers[net])
             for net, driver in drivers.items()}

@@ -2,13 +2,21 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth.hdl import (
+    Cat,
+    Elaboratable,
+    Module,
+    Mux,
+    ResetInserter,
+    Signal,
+    ValueLike,
+    unsigned,
+)
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from .address_generator import AddressGenerator
 from .code_array import ARRAY_LATENCY, CodeArray
-from .code_memory import HalvesMemory
 from .config import EngineConfig
 from .copies import copied
 from .descriptor import ADDRESS_BITS, CODE_FIELDS
@@ -71,15 +79,14 @@ class Accelerator(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(config.tape_bytes)
         m.submodules.tape = tape = EngineMemory(config.tape_bytes, config.tape_depth,
                                                 single_port=single, pipelined=pipelined)
-        m.submodules.activations = activations = HalvesMemory(config) if config.codes else (
-            EngineMemory(config.channels, config.activation_depth, single_port=single,
-                         pipelined=pipelined))
+        m.submodules.activations = activations = EngineMemory(
+            config.word_bytes, config.activation_depth, single_port=single, pipelined=pipelined)
 
         tape_addresses = TapeReader(config)
         tape_words     = MemoryReader(config.tape_bytes, TapeWord,
                                       memory_latency=memory_latency(config),
                                       quick_tags=pipelined)
-        addresses      = AddressGenerator(config.strips)
+        addresses      = AddressGenerator(config.strips, ahead=config.codes)
         windows        = WindowMemory(config)
         array          = CodeArray(config) if config.codes else MacArray(config)
         writer         = ResultWriter(
@@ -111,9 +118,14 @@ class Accelerator(wiring.Component):
             writer.constant_valid.eq(tape_words.o.valid & tape_words.o.ready
                                   & (tag == TapeWord.CONSTANT)),
         ]
+        descriptor_ready: ValueLike = sequencer.words.ready
+        if config.codes:                           # the same, known sooner: it waits for its words
+            descriptor_ready = 1
+            m.d.comb += writer.constant_valid.eq(tape_words.o.valid & writer.constant_ready
+                                                 & (tag == TapeWord.CONSTANT))
         with m.Switch(tag):
             with m.Case(TapeWord.DESCRIPTOR):
-                m.d.comb += tape_words.o.ready.eq(sequencer.words.ready)
+                m.d.comb += tape_words.o.ready.eq(descriptor_ready)
             with m.Case(TapeWord.CONSTANT):
                 m.d.comb += tape_words.o.ready.eq(writer.constant_ready)
             with m.Case(TapeWord.WEIGHT):
@@ -161,12 +173,10 @@ class Accelerator(wiring.Component):
         if isinstance(array, MacArray):
             return [array.maximum.eq(layer.maximum), array.in_strips.eq(layer.in_strips),
                     array.gathers.eq(layer.gathers)]
-        byte_input, byte_result = (layer[CODE_FIELDS[name]]
-                                   for name in ("byte_input", "byte_result"))
-        return [array.byte_input.eq(byte_input), array.blocks_only.eq(byte_input | byte_result)]
+        return [array.blocks_only.eq(layer[CODE_FIELDS["byte_result"]])]
 
     def connect_memories(self, m: Module, engaged: list[Signal], tape: EngineMemory,
-                         activations: EngineMemory | HalvesMemory, windows: WindowMemory,
+                         activations: EngineMemory, windows: WindowMemory,
                          writer: ResultWriter) -> None:
         """Share the memories between the engine (while ``engaged``) and the host (while idle)."""
         load = self.load.payload
@@ -199,17 +209,13 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 activations.read_enable.eq(windows.enable),
                 activations.read_address.eq(windows.address),
-                activations.write_enable.eq(
-                    writer.write.replicate(2) & writer.halves if self.config.codes
-                    else writer.write),
+                activations.write_enable.eq(writer.write),
                 activations.write_address.eq(writer.address),
             ]
         with m.Else():
             m.d.comb += [
                 activations.read_enable.eq(accepted),
                 activations.read_address.eq(self.read.payload),
-                activations.write_enable.eq(
-                    (loading & ~load.space).replicate(2) if self.config.codes
-                    else loading & ~load.space),
+                activations.write_enable.eq(loading & ~load.space),
                 activations.write_address.eq(load.address),
             ]

@@ -16,7 +16,8 @@ class AddressGenerator(wiring.Component):
     slide, the inner of the tiles' loops goes downwards. A position outside the map yields the
     padding word's address. In a map of ``strips`` (`hw.strips`) a row before or after a strip is
     the one at its other end, of the strip before or after it, and the tag says so. One address per
-    cycle, the first one :attr:`latency` cycles after ``begin``.
+    cycle, the first one :attr:`latency` cycles after ``begin``. With ``ahead`` rows have two
+    words or more, so that the ends of loops can be known a word before, which is quicker.
 
     Members
     -------
@@ -27,8 +28,9 @@ class AddressGenerator(wiring.Component):
 
     latency = 3
 
-    def __init__(self, strips: int = 1) -> None:
+    def __init__(self, strips: int = 1, *, ahead: bool = False) -> None:
         self.strips = strips
+        self.ahead = ahead
         super().__init__({
             "layer": In(DescriptorLayout()),
             "begin": In(1),
@@ -41,8 +43,10 @@ class AddressGenerator(wiring.Component):
         m = Module()
         layer = self.layer
 
-        inner_last = Signal(COORDINATE_BITS)        # the innermost loop over patches
-        m.d.sync += inner_last.eq(Mux(layer.slides, 0, layer.inner_last))
+        inner_last = layer.inner_last               # the innermost loop over patches
+        if not self.ahead:
+            inner_last = Signal(COORDINATE_BITS)
+            m.d.sync += inner_last.eq(Mux(layer.slides, 0, layer.inner_last))
         # (counter, last index), innermost first
         word = Signal(8)
         counters: list[tuple[Signal, Value]] = [
@@ -54,7 +58,11 @@ class AddressGenerator(wiring.Component):
             (Signal(COORDINATE_BITS, name="output_group"), layer.output_group_last),
         ]
         at_last = Signal(len(counters))
-        m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
+        if self.ahead:      # those of the outer loops count from their second word on
+            m.d.sync += at_last[1:].eq(Cat(counter == last for counter, last in counters[1:])
+                                       | layer.slides << 2)
+        else:
+            m.d.comb += at_last.eq(Cat(counter == last for counter, last in counters))
         # wraps[k]: levels 0..k are all at their last index
         wraps = [at_last[:level + 1].all() for level in range(len(counters))]
 
@@ -84,6 +92,8 @@ class AddressGenerator(wiring.Component):
                 enable = wraps[level - 1] if level else 1
                 with m.If(enable):
                     m.d.sync += counter.eq(Mux(at_last[level], 0, counter + 1))
+            if self.ahead:
+                m.d.sync += at_last[0].eq(word + 1 == layer.patch_column_last)
         with m.If(advance):
             m.d.sync += [
                 valid.eq(running),

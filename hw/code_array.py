@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .ausn.code_product import CHOICE, LEVEL_BITS, CodeProduct, choice
 from .block_sums import BlockSums
 from .config import EngineConfig
-from .words import TAGS
+from .words import TAGS, level_layout
 
 #: Cycles from the issue of a product to its operands.
 OPERAND_LATENCY = 1
@@ -23,20 +23,19 @@ class CodeArray(wiring.Component):
     """Accumulate windows of levels against weights; announce a tile's sums, as `hw.mac_array` does.
 
     Lanes of the lower channels of a word are `BlockSums`, of linear weights; those of the upper
-    ones shift and add (`CodeProduct`), of AUSN weights. Where a layer broadcasts, words turn: lane
+    ones shift and add (`CodeProduct`), of AUSN weights. Where a layer broadcasts, levels turn: lane
     (p, c) multiplies channel ``(c + k) mod C`` of pixel p with its weight number k, so that every
     lane has an operand register of its own and none a choice. There are ``channel_last + 1``
     products of each window.
 
     With ``blocks_only`` only the lower lanes count, and have weights of eight bits: the upper
-    channels' codes are their upper halves. With ``byte_input`` so have activations: channel c of
-    the lower half holds the lower half of a byte, the one C / 2 above it the upper half.
+    channels' codes are their upper halves.
 
     Members
     -------
-    depthwise, byte_input, blocks_only, channel_last : In, from the layer descriptor
+    depthwise, blocks_only, channel_last : In, from the layer descriptor
     i : In(stream of TAGS), the windows
-    words : In(P x C x level), from the cycle after a window was taken until the next one is
+    words : In(P x `level_layout`), from the cycle after a window was taken until the next one is
     weights : In(stream of C x unsigned(4))
     may_finish : In(1), a tile's last product is held back until this is high
     finishing : Out(1), that product is issued in this cycle
@@ -48,12 +47,10 @@ class CodeArray(wiring.Component):
         channels = config.channels
         super().__init__({
             "depthwise":    In(1),
-            "byte_input":   In(1),
             "blocks_only":  In(1),
             "channel_last": In(5),
             "i":            In(stream.Signature(TAGS)),
-            "words": In(data.ArrayLayout(
-                data.ArrayLayout(unsigned(LEVEL_BITS), channels), config.pixels)),
+            "words":        In(data.ArrayLayout(level_layout(channels), config.pixels)),
             "weights":      In(stream.Signature(
                 data.ArrayLayout(unsigned(config.weight_bits), channels))),
             "may_finish":   In(1),
@@ -72,22 +69,27 @@ class CodeArray(wiring.Component):
         full  = Signal()
         left  = Signal(5)        # products of the window after the next one
         final = Signal()         # the window's next product is its last one
-        rest  = Signal()
+        # What decides about the next product in a register each, since windows wait for it.
+        closing = Signal()       # it is its tile's last one
+        able    = Signal()       # there is one, and no rest
         issue = Signal()
         may_issue = Signal()
         m.d.comb += [
-            may_issue.eq(full & ~rest & (self.may_finish | ~(final & tags.last))),
+            may_issue.eq(able & (self.may_finish | ~closing)),
             issue.eq(may_issue & self.weights.valid),
             self.weights.ready.eq(may_issue),
-            self.finishing.eq(issue & final & tags.last),
+            self.finishing.eq(issue & closing),
             self.i.ready.eq(~full | (issue & final)),
         ]
-        m.d.sync += rest.eq(self.finishing)
         with m.If(issue):
-            m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
+            m.d.sync += [left.eq(left - 1), final.eq(left == 1),
+                         closing.eq((left == 1) & tags.last)]
         with m.If(self.i.ready):
+            alone = self.channel_last == 0
             m.d.sync += [tags.eq(self.i.payload), full.eq(self.i.valid),
-                         left.eq(self.channel_last), final.eq(self.channel_last == 0)]
+                         left.eq(self.channel_last), final.eq(alone),
+                         closing.eq(alone & self.i.payload.last)]
+        m.d.sync += able.eq(Mux(self.i.ready, self.i.valid, full) & ~self.finishing)
 
         # What the product in each pipeline stage means.
         control, finish_tags = Cat(issue, self.finishing), tags
@@ -107,9 +109,8 @@ class CodeArray(wiring.Component):
             for c in range(0, half, 2):
                 m.submodules[f"sums{p}_{c}"] = block = BlockSums()
                 for side in range(2):
-                    low, high = words[p][c + side], words[p][c + side + half]
                     m.d.comb += [
-                        block.x[side].eq(Mux(self.byte_input, Cat(low[:4], high[:4]), low)),
+                        block.x[side].eq(operand(words[p], c + side)),
                         self.sums[p][c + side].eq(block.total[side]),
                     ]
                 m.d.comb += [block.accumulate.eq(accumulate), block.clear.eq(clear)]
@@ -124,7 +125,7 @@ class CodeArray(wiring.Component):
                 m.submodules[f"product{p}_{c}"] = lane = CodeProduct()
                 total = Signal(signed(config.accumulator_bits), name=f"total{p}_{c}",
                                reset_less=True)
-                m.d.comb += [lane.x.eq(words[p][c + half]),
+                m.d.comb += [lane.x.eq(operand(words[p], c + half)),
                              lane.weight.eq(data.View(CHOICE, chosen)),
                              self.sums[p][c + half].eq(total)]
                 with m.If(clear):
@@ -134,13 +135,15 @@ class CodeArray(wiring.Component):
         return m
 
     def turning(self, m: Module, issue: Value) -> data.View:
-        """The words, each turned by a channel by every product of a layer that broadcasts."""
+        """The words, their levels turned by a channel by every product of a layer that broadcasts.
+        """
         words = Signal.like(self.words, reset_less=True)
         taken, issued = self.staged(m, self.i.ready), self.staged(m, issue)
         with m.If(taken):
             m.d.sync += words.eq(self.words)
         with m.Elif(issued & ~self.depthwise):
-            m.d.sync += [word.eq(word.as_value().rotate_right(LEVEL_BITS)) for word in words]
+            m.d.sync += [word.levels.eq(word.levels.as_value().rotate_right(LEVEL_BITS))
+                         for word in words]
         return words
 
     def staged(self, m: Module, value: Value) -> Signal:
@@ -148,3 +151,8 @@ class CodeArray(wiring.Component):
         register = Signal(value.shape(), reset_less=True)
         m.d.sync += register.eq(value)
         return register
+
+
+def operand(word: data.View, channel: int) -> Value:
+    """What lanes of a channel multiply: its level, or the byte that all channels share."""
+    return Cat(word.levels[channel], word.above)

@@ -1,6 +1,6 @@
 """Layers of networks in codes as steps of an engine of codes (`hw.code_array`)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,9 +31,7 @@ def lower_codes(model: Model, config: EngineConfig) -> Lowering:
     for layer in model.layers:
         check_layer(layer, model)
     orders = lane_orders(model)
-    steps: list[Step] = []
-    for layer in model.layers:
-        steps += layer_steps(layer, model, orders, config)
+    steps = [layer_step(layer, model, orders, config) for layer in model.layers]
     maps: dict[str, Map] = {}
     for name, tensor in model.tensors.items():
         if name in orders:
@@ -86,8 +84,8 @@ def check_code(layer: Conv2d | AveragePool2d, target: Tensor, *, last: bool) -> 
 
 
 def check_end(layer: Conv2d | AveragePool2d, model: Model) -> None:
-    """Raise `UserError` for a first or last layer that the blocks alone cannot make."""
-    wrong = None
+    """Raise `UserError` for a first or last layer that cannot read or write bytes."""
+    wrong, place = None, "first" if layer is model.layers[0] else "last"
     if len(model.layers) == 1:
         wrong = "the only one"
     elif isinstance(layer, AveragePool2d):
@@ -95,12 +93,11 @@ def check_end(layer: Conv2d | AveragePool2d, model: Model) -> None:
     elif layer.depthwise:
         wrong = "depthwise"
     if wrong is not None:
-        place = "first" if layer is model.layers[0] else "last"
         raise UserError(f"layer {layer.name}, the {place}, is {wrong}, and the engine of AUSN "
                         "activations begins and ends with two convolutions that are not depthwise "
                         f"(or fully connected layers); {OTHER_PRESET}")
     assert isinstance(layer, Conv2d)
-    if largest_weight(layer) > LARGEST_ALONE:
+    if place == "last" and largest_weight(layer) > LARGEST_ALONE:
         raise UserError(f"layer {layer.name} has weights up to {largest_weight(layer)} and the "
                         f"engine multiplies by integers up to {LARGEST_ALONE}; use the preset "
                         "mixed4")
@@ -120,8 +117,8 @@ def lane_orders(model: Model) -> dict[str, tuple[int, ...]]:
         source, keeps = layer.inputs[0], isinstance(layer, AveragePool2d) or layer.depthwise
         root = roots[layer.output] = roots[source] if keeps else layer.output
         able.setdefault(root, (np.ones(model.tensors[layer.output].shape[0], bool),) * 2)
-        if isinstance(layer, AveragePool2d) or source == model.input.tensor:
-            continue                             # weights of 1; the blocks alone
+        if isinstance(layer, AveragePool2d):
+            continue                             # weights of 1
         magnitudes = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
         multiplied, shifted = able[root]
         multiplied = multiplied & (magnitudes <= LARGEST).all(axis=1)
@@ -149,25 +146,19 @@ class Lanes:
         return np.where(present, values[self.channels], 0)
 
 
-def layer_steps(layer: Layer, model: Model, orders: dict[str, tuple[int, ...]],
-                config: EngineConfig) -> list[Step]:
-    """The steps of a layer: one, or two that each make half the channels in the blocks alone."""
-    source = layer.inputs[0]
+def layer_step(layer: Layer, model: Model, orders: dict[str, tuple[int, ...]],
+               config: EngineConfig) -> Step:
+    """The step of a layer. The last one is made by the blocks alone."""
     if layer is model.layers[-1]:
-        outputs = model.tensors[layer.output].shape[0]
-        quads = np.pad(np.arange(outputs), (0, -outputs % HALF), constant_values=-1)
-        return [step_of(layer, model, beside(quads), orders, config)]
-    order = np.array(orders[layer.output])
-    if source != model.input.tensor:
-        return [step_of(layer, model, order, orders, config)]
-    halves = order.reshape(-1, 2, HALF)
-    return [replace(step_of(layer, model, beside(halves[:, half].ravel()), orders, config),
-                    upper_half=bool(half)) for half in range(2)]
+        channels = beside(np.arange(model.tensors[layer.output].shape[0]))
+    else:
+        channels = np.array(orders[layer.output])
+    return step_of(layer, model, channels, orders, config)
 
 
 def beside(channels: np.ndarray) -> np.ndarray:
     """Channels for the blocks' lanes, with lanes that shift and make nothing beside them."""
-    quads = channels.reshape(-1, HALF)
+    quads = np.pad(channels, (0, -len(channels) % HALF), constant_values=-1).reshape(-1, HALF)
     return np.concatenate([quads, np.full_like(quads, -1)], axis=1).ravel()
 
 
@@ -189,19 +180,18 @@ def step_of(layer: Layer, model: Model, channels: np.ndarray, orders: dict[str, 
         if not depthwise:
             weight = np.where((inputs >= 0)[:, None, None], weight[:, inputs], 0)
         macs = target.shape[1] * target.shape[2] * layer.weight.size
-        macs = macs * int((channels >= 0).sum()) // target.shape[0]
         pad = np.zeros(len(inputs), np.int64)
         if byte_input:
             pad = layer.pad_value + (STORED_OFFSET if source.signed else 0)
     bias = lanes.of(rule.bias.astype(np.int64))
-    if byte_input:
-        offset = STORED_OFFSET if source.signed else 0
-        bias = bias - offset * weight.sum((1, 2, 3))
-        bias = bias << FRACTION_BITS
-    elif not byte_result:
+    if not byte_result:
         shifting = np.arange(len(channels)) % PLACES >= HALF
-        missing = (np.vectorize(lacks, otypes=[np.int64])(weight)).sum((1, 2, 3))
-        bias = bias + np.where(shifting, missing << FRACTION_BITS, 0)
+        missing = np.vectorize(lacks, otypes=[np.int64])(weight).sum((1, 2, 3)) * shifting
+        if byte_input:
+            offset = STORED_OFFSET if source.signed else 0
+            bias = bias - offset * weight.sum((1, 2, 3)) + missing << FRACTION_BITS
+        else:
+            bias = bias + (missing << FRACTION_BITS)
     check_sums(layer, bias, byte_input, config)
     shifts = channel_shifts(layer, model)
     if not np.isin(shifts, config.shifts).all():

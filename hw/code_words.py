@@ -46,11 +46,11 @@ def code_weights(step: Step, config: EngineConfig) -> Iterator[list[list[int]]]:
 def weight_word(weights: np.ndarray, step: Step, config: EngineConfig) -> list[int]:
     """The bytes of the tape word of the lanes' ``weights``, the first in the lowest bits.
 
-    Those of lanes that shift are codes; beside lanes that count alone they are the upper halves of
+    Those of lanes that shift are codes; where the others count alone they are the upper halves of
     bytes.
     """
     lower, upper = weights[:HALF] & 15, WEIGHTS.encode(weights[HALF:])
-    if step.blocks_only:
+    if step.byte_result:
         upper = weights[:HALF] >> 4 & 15
     return halved(np.concatenate([lower, upper])).tolist()
 

@@ -94,9 +94,7 @@ def assemble(model: Model, config: EngineConfig, lowering: Lowering, cycles: lis
         own = [index for index, step in enumerate(steps) if step.name == layer.name]
         layers.append(ProgramLayer(
             layer.name, placements[layer.output], len(own), sum(steps[index].macs for index in own),
-            sum(cycles[index] for index in own),
-            tuple(int(steps[index].upper_half) for index in own) if len(own) > 1 and config.codes
-            else ()))
+            sum(cycles[index] for index in own)))
     if sum(cycles) >= Sequencer.longest_run:
         raise UserError(f"the network takes {sum(cycles)} cycles and the engine's watchdog ends a "
                         f"run after {Sequencer.longest_run}; use a smaller input or a larger board")
@@ -170,20 +168,21 @@ def layer_shape(step: Step, config: EngineConfig) -> LayerShape:
     word = config.channels // step.strips                    # channels of a pixel in a word
     result_word = config.channels if step.gathers else word
     if step.byte_input:
-        word = 1                                             # four times, and no other channel
+        word = 1                                             # for all lanes, no other channel
     products = (step.repeats,) if step.depthwise else tuple(
         min(word, inputs - start) for start in range(0, inputs, word))
     tiles = -(-columns // config.pixels)
     lanes = min(config.pixels, columns)
     places = row_places(kernel_columns)
+    patch_columns = (lanes - 1) * column_strides(step)[1] + kernel_columns
     return LayerShape(
-        patch_columns=(lanes - 1) * column_strides(step)[1] + kernel_columns,
+        patch_columns=max(patch_columns, 1 + config.codes),  # `AddressGenerator` looks ahead
         kernel=step.kernel, products=products, tiles=tiles, lines=lines,
         slides=(len(products) == len(step.sources) == 1 and kernel_rows <= places
                 and stride_y <= kernel_rows and not step.gathers),
         stride_rows=stride_y, row_places=places,
         pixel_last=columns - (tiles - 1) * config.pixels - 1,
-        groups=-(-step.result[0] // result_word), blocks_only=step.blocks_only)
+        groups=-(-step.result[0] // result_word), blocks_only=step.byte_result)
 
 
 def column_strides(step: Step) -> tuple[int, int]:

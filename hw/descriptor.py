@@ -67,9 +67,9 @@ FIELDS: dict[str, tuple[int, str]] = {
     "result_group":          (ADDRESS_BITS, "... next output group"),
 }
 
-#: What engines of codes keep in fields that they do not need otherwise, having neither strips nor
-#: max pooling: activations read and written are bytes, results go into the upper half of words.
-CODE_FIELDS = {"byte_input": "in_strips", "byte_result": "gathers", "upper_half": "maximum"}
+#: What engines of codes keep in fields that they do not need otherwise, having no strips:
+#: activations read are bytes, and those written.
+CODE_FIELDS = {"byte_input": "in_strips", "byte_result": "gathers"}
 
 #: Bits of all fields together.
 DESCRIPTOR_BITS = sum(bits for bits, _ in FIELDS.values())

@@ -18,7 +18,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .adder import ChoosingAdder
-from .multiplier_blocks import gowin_block, nexus_block, nexus_sum_block
+from .multiplier_blocks import gowin_block, ice40_block, nexus_block, nexus_sum_block
 from .packing import PIXELS
 
 
@@ -54,22 +54,8 @@ class MultiplierPair(wiring.Component):
                              self.o[k].eq(multiplier.o)]
             return m
         if family == "ice40":
-            m.submodules.block = Instance(
-                "SB_MAC16",
-                p_MODE_8x8=Const(1, 1), p_A_SIGNED=Const(0, 1), p_B_SIGNED=Const(1, 1),
-                p_A_REG=Const(1, 1), p_B_REG=Const(1, 1),
-                p_TOP_8x8_MULT_REG=Const(1, 1), p_BOT_8x8_MULT_REG=Const(1, 1),
-                p_TOPOUTPUT_SELECT=Const(2, 2), p_BOTOUTPUT_SELECT=Const(2, 2),
-                i_CLK=ClockSignal(), i_CE=Const(1, 1),
-                i_A=Cat(self.x[0], self.x[1]), i_B=Cat(self.w[0], self.w[1]),
-                i_C=Const(0, 16), i_D=Const(0, 16),
-                i_AHOLD=Const(0), i_BHOLD=Const(0), i_CHOLD=Const(0), i_DHOLD=Const(0),
-                i_IRSTTOP=Const(0), i_IRSTBOT=Const(0), i_ORSTTOP=Const(0), i_ORSTBOT=Const(0),
-                i_OLOADTOP=Const(0), i_OLOADBOT=Const(0), i_ADDSUBTOP=Const(0),
-                i_ADDSUBBOT=Const(0), i_OHOLDTOP=Const(0), i_OHOLDBOT=Const(0),
-                i_CI=Const(0), i_ACCUMCI=Const(0), i_SIGNEXTIN=Const(0),
-                o_O=Cat(self.o[0], self.o[1]),
-            )
+            m.submodules.block = ice40_block(
+                Cat(self.x[0], self.x[1]), Cat(self.w[0], self.w[1]), Cat(self.o[0], self.o[1]))
             return m
         for k in range(2):
             x = Signal(8, name=f"x{k}", reset_less=True)

@@ -47,6 +47,33 @@ def nexus_sum_block(x: list[Value], w: list[Value], total: Signal) -> Instance:
         o_Z=padded(total, 54))
 
 
+def ice40_block(x: Value, w: Value, o: Value, *, sums: bool = False, clear: Value | None = None,
+                hold: Value | None = None) -> Instance:
+    """``SB_MAC16`` as two 8x8 multipliers, registers of operands and products included.
+
+    ``x`` holds two unsigned operands, ``w`` two signed ones, ``o`` both products of 16 bits; or,
+    with ``sums``, the sums of each, which stay with ``hold`` and become 0 with ``clear``.
+    """
+    low = Const(0)
+    clear, hold = (low if signal is None else signal for signal in (clear, hold))
+    # The sum is fed back (UPPERINPUT 0) and added to the product (LOWERINPUT 1); loading takes C
+    # and D, which are 0.
+    adders = {"ADDSUB_LOWERINPUT": Const(1, 2), "ADDSUB_UPPERINPUT": Const(0, 1),
+              "ADDSUB_CARRYSELECT": Const(0, 2)} if sums else {}
+    halves = {"OUTPUT_SELECT": Const(1 if sums else 2, 2), **adders}
+    return Instance(
+        "SB_MAC16",
+        p_MODE_8x8=Const(1, 1), p_A_SIGNED=Const(0, 1), p_B_SIGNED=Const(1, 1),
+        p_A_REG=Const(1, 1), p_B_REG=Const(1, 1),
+        p_TOP_8x8_MULT_REG=Const(1, 1), p_BOT_8x8_MULT_REG=Const(1, 1),
+        **{f"p_{half}{name}": value for name, value in halves.items() for half in ("TOP", "BOT")},
+        i_CLK=ClockSignal(), i_CE=Const(1, 1), i_A=x, i_B=w, i_C=Const(0, 16), i_D=Const(0, 16),
+        i_AHOLD=low, i_BHOLD=low, i_CHOLD=low, i_DHOLD=low,
+        i_IRSTTOP=low, i_IRSTBOT=low, i_ORSTTOP=low, i_ORSTBOT=low,
+        i_OLOADTOP=clear, i_OLOADBOT=clear, i_ADDSUBTOP=low, i_ADDSUBBOT=low,
+        i_OHOLDTOP=hold, i_OHOLDBOT=hold, i_CI=low, i_ACCUMCI=low, i_SIGNEXTIN=low, o_O=o)
+
+
 def block_size(a: Value, b: Value) -> int:
     """Bits of an operand of the smaller one of two blocks that takes both."""
     return 9 if max(len(a), len(b)) <= 9 else 18

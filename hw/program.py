@@ -88,7 +88,6 @@ class ProgramLayer:
     steps: int
     macs: int                            # useful products
     predicted_cycles: int
-    halves: tuple[int, ...] = ()         # which half of words each step writes; (): whole words
 
 
 @dataclass(frozen=True)

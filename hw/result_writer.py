@@ -33,7 +33,6 @@ class ResultWriter(wiring.Component):
     may_finish : Out(1)
     constant : In(tape word), constant_valid : In(1), constant_ready : Out(1)
     write, address, data : Out, the memory's write port
-    halves : Out(2), of an engine of codes: which halves of a word are written
     layer_done : Out(1), with the layer's last write
     """
 
@@ -57,7 +56,7 @@ class ResultWriter(wiring.Component):
             "address":     Out(ADDRESS_BITS),
             "data":        Out(word),
             "layer_done":  Out(1),
-        } | ({"halves": Out(2)} if config.codes else {}))
+        })
 
     def elaborate(self, platform: object) -> Elaboratable:
         """The sums, the requantizers, and counters delayed to match them."""
@@ -125,12 +124,10 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
             lower, upper, choice = chosen[lane]
             m.d.comb += [unit.acc[0].eq(lower), unit.acc[1].eq(upper), unit.upper.eq(choice)]
-        blocks_only: Value = Const(0)
         if config.codes:
             results = self.codes(m, chosen, banks.o)
-            # Their results are the first chunk's of a word.
-            blocks_only = (layer[CODE_FIELDS["byte_input"]] | layer[CODE_FIELDS["byte_result"]])
-            word_end = chunk == Mux(blocks_only, 0, chunks - 1)
+            # The blocks alone make bytes, which are the first chunk's of a word.
+            word_end = chunk == Mux(layer[CODE_FIELDS["byte_result"]], 0, chunks - 1)
 
         # What each requantizer output means, delayed beside it.
         control = Cat(busy, busy & word_end & (pixel <= end), pixel == end, tags.inner_last,
@@ -144,7 +141,7 @@ class ResultWriter(wiring.Component):
         valid, word_done, tile_last, inner_last, group_last, layer_last = control
 
         if config.codes:
-            self.gather_codes(m, results, blocks_only)
+            self.gather_codes(m, results)
         else:
             self.gather(m, results, valid)
         m.d.sync += [self.write.eq(word_done), self.layer_done.eq(word_done & tile_last
@@ -199,23 +196,19 @@ class ResultWriter(wiring.Component):
             results.append(unit.o)
         return results
 
-    def gather_codes(self, m: Module, results: list[Value], blocks_only: Value) -> None:
+    def gather_codes(self, m: Module, results: list[Value]) -> None:
         """Put a word of codes or bytes together.
 
-        Of codes a chunk is half a word, and the older one ends up in the lower half; where only the
-        blocks' lanes count it is both halves, one of which is written. Bytes have their lower
-        halves in the lower half of a word and their upper ones above.
+        Of codes a chunk is half a word, and the older one ends up in the lower half. Of bytes it is
+        the word: their lower halves in its lower half and their upper ones above.
         """
-        layer = self.layer
         gathered = Signal(8 * self.config.word_bytes, reset_less=True)
         half = len(gathered) // 2
         low, high = (Cat(result[start:start + 4] for result in results) for start in (0, 4))
-        byte_result = layer[CODE_FIELDS["byte_result"]]
-        upper = layer[CODE_FIELDS["upper_half"]]
-        m.d.sync += gathered.eq(Cat(Mux(blocks_only, low, gathered[half:]),
+        byte_result = self.layer[CODE_FIELDS["byte_result"]]
+        m.d.sync += gathered.eq(Cat(Mux(byte_result, low, gathered[half:]),
                                     Mux(byte_result, high, low)))
         m.d.comb += self.data.eq(gathered)
-        m.d.comb += self.halves.eq(Mux(blocks_only & ~byte_result, Cat(~upper, upper), 3))
 
     def chosen_sums(self, m: Module, platform: object, busy: Value, number: Value
                     ) -> list[tuple[Value, Value, Value]]:

@@ -62,7 +62,6 @@ class Step:
     gathers: bool = False                # results are not in strips though the source is
     byte_input: bool = False             # of an engine of codes: the map read holds bytes
     byte_result: bool = False            # ... the one written
-    upper_half: bool = False             # ... results of byte input are the upper half of words
     shifts: np.ndarray | None = None     # ... (O,), of its own in place of multiplier and shift
 
     @property
@@ -75,11 +74,6 @@ class Step:
     def repeats(self) -> int:
         """Products that a depthwise step makes of each word read."""
         return self.weight.shape[1] // len(self.sources)
-
-    @property
-    def blocks_only(self) -> bool:
-        """The lanes of an engine of codes that shift make nothing."""
-        return self.byte_input or self.byte_result
 
     def transposed(self) -> "Step":
         """The same step on maps with rows and columns exchanged."""

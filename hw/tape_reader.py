@@ -1,6 +1,6 @@
 """Reads the tape: a descriptor, then each group's constants and weights, tile after tile."""
 
-from amaranth.hdl import Elaboratable, Module, Mux, Signal, unsigned
+from amaranth.hdl import Elaboratable, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,6 +21,8 @@ class TapeReader(wiring.Component):
 
     The address only counts up, except that the weights of a group are read again for each of its
     tiles. With ``layer.hold`` one weight word is repeated for all products of the layer's group.
+    In an engine of codes the ends of tiles are known a word ahead, which is quicker and takes more
+    cells.
 
     Members
     -------
@@ -49,6 +51,10 @@ class TapeReader(wiring.Component):
         first   = Signal(ADDRESS_BITS)      # the group's first weight word
         word    = Signal(16)
         tile    = Signal(16)
+        # The weight is its tile's last, the tile its group's.
+        ahead = self.config.codes
+        tile_end: Value = Signal(name="tile_end") if ahead else word == layer.product_last
+        last_tile: Value = Signal(name="last_tile") if ahead else tile == layer.group_tile_last
         group   = Signal.like(layer.output_group_last)
         m.d.comb += self.o.payload.address.eq(address)
         with m.If(self.rewind):
@@ -71,6 +77,9 @@ class TapeReader(wiring.Component):
 
             with m.State("CONSTANTS"):
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(TapeWord.CONSTANT)]
+                if ahead:
+                    m.d.sync += [tile_end.eq(layer.product_last == 0),
+                                 last_tile.eq(layer.group_tile_last == 0)]
                 with m.If(self.o.ready):
                     m.d.sync += [address.eq(address + 1), first.eq(address + 1), word.eq(word + 1)]
                     with m.If(word == self.config.constant_words - 1):
@@ -78,8 +87,7 @@ class TapeReader(wiring.Component):
                         m.next = "WEIGHTS"
 
             with m.State("WEIGHTS"):
-                tile_end  = word == layer.product_last
-                group_end = tile_end & (tile == layer.group_tile_last)
+                group_end = tile_end & last_tile
                 m.d.comb += [self.o.valid.eq(1), self.o.payload.tag.eq(TapeWord.WEIGHT)]
                 with m.If(self.o.ready):
                     m.d.sync += [
@@ -89,6 +97,11 @@ class TapeReader(wiring.Component):
                     ]
                     with m.If(tile_end):
                         m.d.sync += tile.eq(tile + 1)
+                    if ahead:
+                        m.d.sync += tile_end.eq(Mux(tile_end, layer.product_last == 0,
+                                                    word + 1 == layer.product_last))
+                        with m.If(tile_end):
+                            m.d.sync += last_tile.eq(tile + 1 == layer.group_tile_last)
                     with m.If(group_end):
                         m.d.sync += [tile.eq(0), group.eq(group + 1)]
                         m.next = "CONSTANTS"

@@ -37,21 +37,10 @@ class Trace:
         firsts = np.searchsorted(self.steps, [0, *last_steps(layers)])
         tensors = {}
         for layer, start, stop in zip(layers, firsts, firsts[1:], strict=False):
-            if layer.halves:
-                self.write_halves(memory, slice(start, stop), layer.halves)
-            else:
-                memory[self.addresses[start:stop]] = self.words[start:stop]
+            memory[self.addresses[start:stop]] = self.words[start:stop]
             output = layer.output
             tensors[output.tensor] = output.unpack(memory[output.address:][:output.words])
         return tensors
-
-    def write_halves(self, memory: np.ndarray, written: slice, halves: tuple[int, ...]) -> None:
-        """Write a layer's words, of each step the half that it has made."""
-        first, size = self.steps[written.start], self.words.shape[1] // 2
-        for number, half in enumerate(halves):
-            own = np.flatnonzero(self.steps[written] == first + number) + written.start
-            columns = slice(half * size, (half + 1) * size)
-            memory[self.addresses[own], columns] = self.words[own, columns]
 
 
 def last_steps(layers: Iterable[ProgramLayer]) -> list[int]:

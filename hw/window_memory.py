@@ -11,7 +11,7 @@ from .config import EngineConfig
 from .copies import copied
 from .descriptor import ADDRESS_BITS, CODE_FIELDS, COORDINATE_BITS, DescriptorLayout
 from .memory import memory_latency
-from .words import PLACE, TAGS, word_layout
+from .words import PLACE, TAGS, level_layout, word_layout
 
 #: Words each lane holds, 2^PLACES_BITS: those of `row_places` rows, each with the columns of the
 #: kernel, rounded up to a power of two.
@@ -55,8 +55,8 @@ class WindowMemory(wiring.Component):
     fetches all of its own.
 
     In a map of ``strips`` a word may hold what belongs to the neighbouring strips; it is moved to
-    its place on the way in (`neighbouring_strips`). In an engine of codes they become levels then
-    (`levels`), and windows are of levels.
+    its place on the way in (`neighbouring_strips`). In an engine of codes they become operands then
+    (`operands`), and windows are of these.
 
     Rows are requested as soon as a place for them is free. A row's windows queue up `row_latency`
     cycles after its last request was accepted, one a cycle, and are read only when taken. So no
@@ -72,7 +72,7 @@ class WindowMemory(wiring.Component):
     enable, address : Out, the activation memory's read port
     data : In, its answer, `memory_latency` cycles later
     o : Out(stream of TAGS), the windows
-    words : Out(P words; of codes P x C levels), of the latest window taken
+    words : Out(P words; of codes P x `level_layout`), of the latest window taken
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -85,7 +85,7 @@ class WindowMemory(wiring.Component):
         word = word_layout(config.word_bytes)
         window = word_layout(config.channels)
         if config.codes:
-            window = data.ArrayLayout(unsigned(LEVEL_BITS), config.channels)
+            window = level_layout(config.channels)
         super().__init__({
             "layer":   In(DescriptorLayout()),
             "begin":   In(1),
@@ -147,7 +147,7 @@ class WindowMemory(wiring.Component):
             word = self.neighbouring_strips(m, copied(
                 m, platform, Cat(coming.before, coming.after), self.channels))
         if self.codes:
-            word = self.levels(m)
+            word = self.operands(m)
         bits = word.shape().size
         parts = [slice(low, min(low + PART_BITS, bits)) for low in range(0, bits, PART_BITS)]
         reads = [Cat(taken, windows.o.payload.place)] * len(parts)
@@ -192,15 +192,19 @@ class WindowMemory(wiring.Component):
             m.d.comb += word[c].eq(Mux(from_before, before, Mux(from_after, after, here)))
         return word
 
-    def levels(self, m: Module) -> Value:
-        """The levels of the word that arrived, or its codes themselves where they are of bytes."""
-        word = Signal(data.ArrayLayout(unsigned(LEVEL_BITS), self.channels))
+    def operands(self, m: Module) -> Value:
+        """The levels of the word that arrived, or the byte that all its channels share."""
+        word = Signal(level_layout(self.channels))
         plain = self.layer[CODE_FIELDS["byte_input"]]
-        for c in range(self.channels):
-            code = self.data.as_value().word_select(c, ACTIVATIONS.bits)
+        codes = [self.data.as_value().word_select(c, ACTIVATIONS.bits)
+                 for c in range(self.channels)]
+        byte = Cat(codes[0], codes[self.channels // 2])
+        for c, code in enumerate(codes):
             m.submodules[f"decoder{c}"] = decoder = ActivationDecoder(ACTIVATIONS)
             m.d.comb += [decoder.code.eq(code),
-                         word[c].eq(Mux(plain, code, decoder.o >> decoder.byte_shift))]
+                         word.levels[c].eq(Mux(plain, byte[:LEVEL_BITS],
+                                               decoder.o >> decoder.byte_shift))]
+        m.d.comb += word.above.eq(Mux(plain, byte[LEVEL_BITS:], 0))
         return word
 
     def place_of(self, row: Value, column: Value) -> Value:

@@ -3,6 +3,8 @@
 from amaranth.hdl import unsigned
 from amaranth.lib import data
 
+from .ausn.code_product import LEVEL_BITS, OPERAND_BITS
+
 #: What travels with a window from the window memory to the result writer.
 TAGS = data.StructLayout({
     "first":       1,   # the window is the first of its tile
@@ -27,3 +29,15 @@ PLACE = data.StructLayout({
 def word_layout(channels: int) -> data.ArrayLayout:
     """One memory word: ``channels`` unsigned bytes."""
     return data.ArrayLayout(unsigned(8), channels)
+
+
+def level_layout(channels: int) -> data.StructLayout:
+    """The operands that a word of codes becomes: a level for each channel, no more ``above`` them.
+
+    Of a word that holds one byte for all channels each has the lower bits, and ``above`` are the
+    others.
+    """
+    return data.StructLayout({
+        "levels": data.ArrayLayout(unsigned(LEVEL_BITS), channels),
+        "above":  OPERAND_BITS - LEVEL_BITS,
+    })

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import results_page
+from bench import ausn_page, results_page
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -70,3 +70,7 @@ def test_links_lead_somewhere(target):
 def test_results_page_is_of_the_measurements():
     stored = json.loads((ROOT / "bench" / "results" / "accuracy.json").read_text())["results"]
     assert (ROOT / "docs" / "results.md").read_text() == results_page.page(stored)
+
+
+def test_tables_of_lanes_are_of_the_measurements():
+    assert (ROOT / "docs" / "ausn-tables.md").read_text() == ausn_page.page()

@@ -1,4 +1,4 @@
-"""One product of a lane without multiplier: a level of an activation times a coded weight."""
+"""One product of a lane without multiplier: an activation, or a byte, times a coded weight."""
 
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
@@ -12,8 +12,10 @@ WEIGHTS = AusnCode(2, 1)
 ACTIVATIONS = AusnCode(2, 2)
 #: Bits of a level of an activation.
 LEVEL_BITS = ACTIVATIONS.largest.bit_length()
+#: Bits of an operand, which may be a byte of the network's input.
+OPERAND_BITS = 8
 #: Bits of a product, its sign included.
-PRODUCT_BITS = (ACTIVATIONS.largest * WEIGHTS.largest).bit_length() + 1
+PRODUCT_BITS = (((1 << OPERAND_BITS) - 1) * WEIGHTS.largest).bit_length() + 1
 #: What is added up for each magnitude: one of 0, 2 and 8 times the activation, and of 0, 1 and 4.
 TERMS = {0: (0, 0), 1: (0, 1), 2: (2, 0), 3: (2, 1), 4: (0, 4), 6: (2, 4), 8: (8, 0), 12: (8, 4)}
 
@@ -43,22 +45,22 @@ class CodeProduct(wiring.Component):
 
     Members
     -------
-    x : In(unsigned(5)), a level; weight : In(CHOICE)
+    x : In(unsigned(8)); weight : In(CHOICE)
     o : Out(signed(PRODUCT_BITS))
     """
 
     latency = 2
 
     def __init__(self) -> None:
-        super().__init__({"x": In(LEVEL_BITS), "weight": In(CHOICE),
+        super().__init__({"x": In(OPERAND_BITS), "weight": In(CHOICE),
                           "o": Out(signed(PRODUCT_BITS))})
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Terms, registers, their sum, a register."""
         m = Module()
         chosen = self.weight
-        low  = Signal(LEVEL_BITS + 2, reset_less=True)
-        high = Signal(LEVEL_BITS + 3, reset_less=True)
+        low  = Signal(OPERAND_BITS + 2, reset_less=True)
+        high = Signal(OPERAND_BITS + 3, reset_less=True)
         invert = Signal(reset_less=True)
         m.d.sync += [
             low.eq(Mux(chosen.one, self.x, 0) | Cat(Const(0, 2), Mux(chosen.four, self.x, 0))),

@@ -1,26 +1,40 @@
 """What lanes do for a weight code, found once for all lanes that multiply by this weight."""
 
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Signal
+from amaranth.hdl import Cat, Const, Elaboratable, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .plan import Plan
+from .plan import Digit, Plan, Term
 
 
 def choice_layout(plan: Plan) -> data.StructLayout:
     """Which multiple each term takes, whether it is inverted or zero; whether the sum is inverted.
+
+    Where a term is `Term.gated`, its index has a bit for each multiple, and none is set for zero.
     """
     return data.StructLayout({
         "terms": data.StructLayout({
             f"term{k}": data.StructLayout({
-                "index": ceil_log2(len(term.multiples)), "invert": 1, "clear": 1})
+                "index": index_bits(term), "invert": 1, "clear": 1})
             for k, term in enumerate(plan.terms)}),
         "invert": 1})
 
 
+def index_bits(term: Term) -> int:
+    """The width of the choice among a term's multiples."""
+    return len(term.multiples) if term.gated else ceil_log2(len(term.multiples))
+
+
+def index_of(term: Term, digit: Digit) -> int:
+    """What that choice is for a digit."""
+    if term.gated:
+        return 0 if digit.number is None else 1 << digit.number
+    return digit.number or 0
+
+
 class Decoder(wiring.Component):
-    """The plan's choice for a code, one cycle later.
+    """The plan's choice for a code, within the cycle.
 
     Members
     -------
@@ -35,23 +49,21 @@ class Decoder(wiring.Component):
         """A table for each term over the bits that decide it, and one for the inversion."""
         m = Module()
         plan = self.plan
-        held = Signal.like(self.o, reset_less=True)
-        m.d.comb += self.o.eq(held)
         padded = Cat(Const(0, 1), self.code, self.code[-1])
         for k, (first, end) in enumerate(plan.windows):
-            chosen = held.terms[f"term{k}"]
+            chosen = self.o.terms[f"term{k}"]
             with m.Switch(padded[first + 1:end + 1]):
                 for value in range(1 << end - first):
                     code = _code_with(plan, first, end, value)
                     if code is None:
                         continue
-                    digit = plan.choices[code].digits[k]
+                    digit, term = plan.choices[code].digits[k], plan.terms[k]
                     with m.Case(value):
-                        m.d.sync += [chosen.index.eq(digit.number or 0),
+                        m.d.comb += [chosen.index.eq(index_of(term, digit)),
                                      chosen.invert.eq(digit.inverted),
-                                     chosen.clear.eq(digit.number is None)]
+                                     chosen.clear.eq(digit.number is None and not term.gated)]
         inverted = [code for code, choice in enumerate(plan.choices) if choice.inverted]
-        m.d.sync += held.invert.eq(self.code.matches(*inverted) if inverted else 0)
+        m.d.comb += self.o.invert.eq(self.code.matches(*inverted) if inverted else 0)
         return m
 
 

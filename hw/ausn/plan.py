@@ -33,15 +33,21 @@ class Digit(NamedTuple):
 
 @dataclass(frozen=True)
 class Term:
-    """The multiples that a term chooses from, each positive, and whether it can invert its choice.
-
-    A ``constant`` term is never zero nor inverted and has two multiples: an ECP5 adder chooses
-    between these by itself.
-    """
+    """The multiples that a term chooses from, each positive, whether it inverts or can be zero."""
 
     multiples: tuple[int, ...]
     inverts: bool
-    constant: bool = False
+    zero: bool = True
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is never zero nor inverted: an ECP5 adder chooses between two by itself."""
+        return not self.inverts and not self.zero
+
+    @property
+    def gated(self) -> bool:
+        """Whether a gate for each multiple makes it, with zero where all are shut."""
+        return not self.inverts and self.zero
 
     @property
     def low(self) -> int:
@@ -56,7 +62,7 @@ class Term:
     @property
     def digits(self) -> list[Digit]:
         """All that the term can be, zero and what is not inverted first."""
-        zero = [] if self.constant else [Digit(None, False)]
+        zero = [Digit(None, False)] if self.zero else []
         return zero + [Digit(index, inverted) for inverted in (False, True)[:1 + self.inverts]
                        for index in range(len(self.multiples))]
 
@@ -150,9 +156,9 @@ def two_term_plan(codes: tuple[int, ...], terms: tuple[Term, Term]) -> Plan:
 #: their lookup tables.
 PLAIN_TERMS = {4: (Term((1, 4), inverts=False), Term((2, 8), inverts=False)),
                5: (Term((1, 10, 20), inverts=False), Term((4, 8), inverts=True))}
-ECP5_TERMS = {4: (Term((1, 6), inverts=True), Term((2, 6), inverts=False, constant=True)),
-              5: (Term((1, 6, 8, 22), inverts=True),
-                  Term((2, 6), inverts=False, constant=True))}
+ECP5_TERMS = {4: (Term((1, 6), inverts=True), Term((2, 6), inverts=False, zero=False)),
+              5: (Term((1, 6, 8, 22), inverts=True, zero=False),
+                  Term((2, 6), inverts=False, zero=False))}
 
 
 def ausn_plan(codes: tuple[AusnCode, ...], family: str | None) -> Plan:

@@ -76,8 +76,8 @@ class Tile(wiring.Component):
         self.taps = taps
         self.accumulator_bits = accumulator_bits
         levels = taps.bit_length() - 1
-        #: From operands to accumulators: registers of operands, multiples, the lane and the tree.
-        self.depth = 2 + len(plan.terms) + levels
+        #: From operands to accumulators: registers of multiples and choices, the lane, the tree.
+        self.depth = 1 + len(plan.terms) + levels
         self.latency = self.depth + (not plan.chooses)
         super().__init__({
             "x": In(data.ArrayLayout(data.ArrayLayout(ACTIVATION_BITS, pixels), taps)),
@@ -122,23 +122,19 @@ class Tile(wiring.Component):
 
     def multiples(self, m: Module, tap: int, p: int) -> list[data.View]:
         """An activation's multiples and their delays."""
-        operand = Signal(ACTIVATION_BITS, name=f"x{tap}_{p}", reset_less=True)
-        m.d.sync += operand.eq(self.x[tap][p])
         m.submodules[f"multiples{tap}_{p}"] = maker = Multiples(self.plan)
-        m.d.comb += maker.x.eq(operand)
+        m.d.comb += maker.x.eq(self.x[tap][p])
         layout = multiples_layout(self.plan)
         return [data.View(layout, one) for one in
                 self.delays(m, Value.cast(maker.o), len(self.plan.terms) - 1)]
 
     def choices(self, m: Module, tap: int, c: int) -> list[data.View]:
         """A code's choices and their delays, as far as the accumulator."""
-        operand = Signal(self.plan.code_bits, name=f"code{tap}_{c}", reset_less=True)
-        m.d.sync += operand.eq(self.code[tap][c])
         m.submodules[f"decoder{tap}_{c}"] = decoder = Decoder(self.plan)
-        m.d.comb += decoder.code.eq(operand)
+        m.d.comb += decoder.code.eq(self.code[tap][c])
         layout = choice_layout(self.plan)
         return [data.View(layout, one) for one in
-                self.delays(m, Value.cast(decoder.o), self.depth - 2)]
+                self.delays(m, Value.cast(decoder.o), self.depth)[1:]]
 
     def delays(self, m: Module, value: Value, cycles: int) -> list[Value]:
         """The value and what it was 1 to ``cycles`` cycles ago; control bits are 0 after reset."""

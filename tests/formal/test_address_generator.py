@@ -88,10 +88,10 @@ class Walk:
                             for name, bits in POSITION.items()})
 
 
-def prove_generator(module: ModuleType, strips: int) -> None:
+def prove_generator(module: ModuleType, strips: int, *, ahead: bool = False) -> None:
     bench = Bench()
     m = bench.m
-    dut = module.AddressGenerator(strips)
+    dut = module.AddressGenerator(strips, ahead=ahead)
     registers = bench.add(dut)
     o, layer = dut.o, dut.layer
     m.d.comb += [o.ready.eq(bench.free(1, "ready")), dut.begin.eq(bench.free(1, "begin"))]
@@ -104,6 +104,8 @@ def prove_generator(module: ModuleType, strips: int) -> None:
     m.d.sync += held.eq(layer)
     m.d.comb += layer.as_value().eq(Mux(running, held, bench.free(len(held), "layer")))
     bench.assume(~dut.begin | ~running)
+    if ahead:
+        bench.assume(layer.patch_column_last != 0)
     second = walk.following(word)
     with m.If(dut.begin):
         m.d.sync += [running.eq(1), *(word.position[name].eq(layer[field]) for name, field in (
@@ -143,7 +145,8 @@ def prove_generator(module: ModuleType, strips: int) -> None:
     bench.check(~starting[1] | (running & valid & ~o.valid))
     behind = second.chosen(o.valid, word)
     bench.check(~valid | (front == ~walk.is_last(behind)))
-    bench.check(~front | (registers["inner_last"] == Mux(layer.slides, 0, layer.inner_last)))
+    if not ahead:
+        bench.check(~front | (registers["inner_last"] == Mux(layer.slides, 0, layer.inner_last)))
     bench.check(~valid | (registers["place"]
                           == Cat(behind.turns["word"], walk.at_last(behind)[0], Const(0, 2))))
     steps = walk.steps(behind)
@@ -153,12 +156,24 @@ def prove_generator(module: ModuleType, strips: int) -> None:
     last = walk.following(behind).chosen(valid, behind)
     for name, turn in last.turns.items():
         bench.check(registers[name] == turn)
+    if ahead:
+        wanted = Cat(walk.at_last(last))
+        for level, got in enumerate(registers["at_last"]):
+            bench.check(~front | (got == wanted[level])
+                        | (level > 0) & (last.turns["word"] == 0))
+        bench.check(front | ~registers["at_last"][0])
+        bench.check(last.turns["word"] <= Mux(front, layer.patch_column_last, 0))
+        bench.check(front & ~layer.slides | (last.turns["inner"] == 0))
     bench.prove()
 
 
 @pytest.mark.parametrize("strips", [1, 4])
 def test_takes_the_steps_of_its_loops(strips):
     prove_generator(address_generator, strips)
+
+
+def test_takes_the_steps_of_loops_whose_ends_are_known_ahead():
+    prove_generator(address_generator, 1, ahead=True)
 
 
 MUTANTS = (
@@ -177,3 +192,12 @@ MUTANTS = (
 def test_a_broken_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):
         prove_generator(broken(address_generator, right, wrong), 4)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("word + 1 == layer.patch_column_last", "word == layer.patch_column_last"),
+    pytest.param("layer.slides << 2", "layer.slides << 1", marks=pytest.mark.long),
+])
+def test_a_broken_one_that_looks_ahead_is_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_generator(broken(address_generator, right, wrong), 1, ahead=True)

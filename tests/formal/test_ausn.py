@@ -2,7 +2,8 @@
 
 A tile of one pixel and one channel starts a sum with every product, so that its sums are products,
 from any state of its registers; where lanes stand still for an activation of 0, with every other
-product, so that one of two need not be awake. ECP5's form is made of the vendor's cells, whose
+product, so that one of two need not be awake: `HeldTile`, which ECP5's adders are for, and
+`StillTile`. ECP5's form is made of the vendor's cells, whose
 models come with Yosys. That accumulators go on adding is proved of them alone.
 """
 
@@ -10,7 +11,7 @@ import pytest
 from amaranth.hdl import Array, Const, Mux, Signal, signed
 
 from hw import adder
-from hw.ausn import lane, selector, still, tile
+from hw.ausn import held, lane, selector, still, tile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from ref.ausn import AusnCode
 
@@ -55,9 +56,9 @@ def test_products_are_the_integer_products(name, family):
     prove_products(PLANS[name], family)
 
 
-def prove_sums_of_two(chosen: Plan, family: str | None) -> None:
+def prove_sums_of_two(dut: held.HeldTile | still.StillTile, family: str | None) -> None:
     bench = new_bench(family)
-    dut = still.StillTile(chosen, 1, 1)
+    chosen = dut.plan
     bench.add(dut)
     x, code = bench.free(8, "x"), bench.free(chosen.code_bits, "code")
     second = Signal()
@@ -65,7 +66,8 @@ def prove_sums_of_two(chosen: Plan, family: str | None) -> None:
     bench.m.d.comb += [dut.valid.eq(1), dut.first.eq(~second), dut.last.eq(second),
                        dut.x[0][0].eq(x), dut.code[0][0].eq(code)]
     weights = Array(Const(weight, signed(9)) for weight in chosen.weights)
-    lacks = Array(Const(still.first_lacks(chosen, k)) for k in range(len(chosen.choices)))
+    lacks = Array(Const(0 if chosen.chooses else still.first_lacks(chosen, k))
+                  for k in range(len(chosen.choices)))
     products = [bench.before(x, late) * weights[bench.before(code, late)]
                 for late in (dut.latency + 1, dut.latency)]
     wanted = products[0] - lacks[bench.before(code, dut.latency + 1)] + products[1]
@@ -74,9 +76,35 @@ def prove_sums_of_two(chosen: Plan, family: str | None) -> None:
     bench.prove_pipeline(dut.latency + 5)
 
 
+def test_held_lanes_add_the_integer_products():
+    prove_sums_of_two(held.HeldTile(PLANS["AUSN on ECP5"], 1, 1), "ecp5")
+
+
 @pytest.mark.long
 def test_still_lanes_add_the_integer_products():
-    prove_sums_of_two(PLANS["AUSN on ECP5"], "ecp5")
+    prove_sums_of_two(still.StillTile(PLANS["AUSN"], 1, 1), None)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("fresh.eq(ends)", "fresh.eq(~ends)"),
+    ("self.carry.eq(mine.invert ^ self.choice.invert)", "self.carry.eq(self.choice.invert)"),
+    ("ends | self.valid & self.x[0][p].any()", "self.valid & self.x[0][p].any()"),
+])
+def test_broken_held_lanes_are_refuted(right, wrong):
+    copy = broken(held, right, wrong)
+    with pytest.raises(Refuted):
+        prove_sums_of_two(copy.HeldTile(PLANS["AUSN on ECP5"], 1, 1), "ecp5")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("carry.eq(inverted ^ choice.invert)", "carry.eq(choice.invert)"),
+    ("(self.first | self.x[0][p].any())", "self.x[0][p].any()"),
+])
+def test_broken_still_lanes_are_refuted(right, wrong):
+    copy = broken(still, right, wrong)
+    with pytest.raises(Refuted):
+        prove_sums_of_two(copy.StillTile(PLANS["AUSN"], 1, 1), None)
 
 
 @pytest.mark.parametrize("family", [None, "ecp5"])
@@ -107,7 +135,7 @@ def test_accumulators_add_and_start_anew(inverts, family):
 @pytest.mark.parametrize(("module", "right", "wrong"), [
     (adder, "b ^ self.inverts if c else d & self.alternative",
      "d & self.alternative if c else b ^ self.inverts"),
-    (selector, "i_C=self.index[0]", "i_C=self.index[1]"),
+    (selector, "i_C=index[0]", "i_C=index[1]"),
     (lane, "self.choices[stage].terms[f\"term{number + 1}\"]",
      "self.choices[stage - 1].terms[f\"term{number + 1}\"]"),
 ])

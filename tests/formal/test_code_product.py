@@ -1,4 +1,4 @@
-"""Proof that a lane that shifts and adds makes every product: each weight code, each level."""
+"""Proof that a lane that shifts and adds makes every product: each weight code, each byte."""
 
 from types import ModuleType
 

@@ -14,6 +14,7 @@ from amaranth.hdl import Mux, Signal
 from hw import tape_reader
 from hw.config import EngineConfig
 from hw.descriptor import ADDRESS_BITS, descriptor_words
+from hw.fit import ICE40_CODES
 
 from .prove import Bench, Refuted, broken
 
@@ -22,10 +23,10 @@ CONFIG = EngineConfig(channels=8, pixels=1, requantizers=8, tape_depth=1, activa
 IDLE, DESCRIPTOR, CONSTANTS, WEIGHTS = range(4)
 
 
-def prove_reader(module: ModuleType) -> None:
+def prove_reader(module: ModuleType, config: EngineConfig) -> None:
     bench = Bench()
     m = bench.m
-    dut = module.TapeReader(CONFIG)
+    dut = module.TapeReader(config)
     registers = bench.add(dut)
     o, layer = dut.o, dut.layer
     for port in (dut.rewind, dut.fetch, dut.begin, o.ready):
@@ -47,9 +48,9 @@ def prove_reader(module: ModuleType) -> None:
     words, reads = Signal(17), Signal(17)
     with m.Switch(part):
         with m.Case(DESCRIPTOR):
-            m.d.comb += words.eq(descriptor_words(CONFIG.tape_bytes))
+            m.d.comb += words.eq(descriptor_words(config.tape_bytes))
         with m.Case(CONSTANTS):
-            m.d.comb += words.eq(CONFIG.constant_words)
+            m.d.comb += words.eq(config.constant_words)
         with m.Case(WEIGHTS):
             m.d.comb += words.eq(Mux(layer.hold, 1, layer.product_last + 1))
     m.d.comb += reads.eq(Mux(part == WEIGHTS, layer.product_last + 1, words))
@@ -96,21 +97,30 @@ def prove_reader(module: ModuleType) -> None:
     bench.check(registers["fsm_state"] == part)
     bench.check(registers["address"] == address)
     bench.check((part != WEIGHTS) | (registers["first"] == start))
+    if config.codes:
+        weights = part == WEIGHTS
+        bench.check(~weights | (registers["tile_end"] == (word == layer.product_last)))
+        bench.check(~weights | (registers["last_tile"] == (tile == layer.group_tile_last)))
     for name, own in (("word", word), ("tile", tile), ("group", group)):
         bench.check(registers[name] == own)
     bench.check(Mux(idle, word == 0, word < reads))
-    bench.check((part == WEIGHTS) | (tile == 0))
+    bench.check(Mux(part == WEIGHTS, tile <= layer.group_tile_last, tile == 0))
     bench.prove()
 
 
-def test_the_tape_is_read_in_order_and_not_beyond():
-    prove_reader(tape_reader)
+@pytest.mark.parametrize("config", [CONFIG, ICE40_CODES], ids=["bytes", "codes"])
+def test_the_tape_is_read_in_order_and_not_beyond(config):
+    prove_reader(tape_reader, config)
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
     ("(group_end | ~layer.hold)", "~layer.hold"),
+    ("word + 1 == layer.product_last", "word == layer.product_last"),
+    ("tile_end.eq(Mux(tile_end, layer.product_last == 0,", "tile_end.eq(Mux(tile_end, 0,"),
+    pytest.param("last_tile.eq(layer.group_tile_last == 0)", "last_tile.eq(0)",
+                 marks=pytest.mark.long),
     pytest.param("first.eq(address + 1), ", "first.eq(address), ", marks=pytest.mark.long),
 ])
 def test_a_broken_one_is_refuted(right, wrong):
     with pytest.raises(Refuted):
-        prove_reader(broken(tape_reader, right, wrong))
+        prove_reader(broken(tape_reader, right, wrong), ICE40_CODES)

@@ -65,7 +65,7 @@ def random_code_network(rng, config: EngineConfig = CONFIG, layers: int = 4) -> 
         else:
             weight = random_weight(rng, coded, (outputs, 1 if kind == "depthwise" else inputs,
                                                 *window.kernel))
-            if first or last:                   # the blocks alone: any bytes
+            if last:                            # the blocks alone: any bytes
                 weight[0] = rng.integers(-100, 101, weight[0].shape) // weight[0].size
         result_signed = last and bool(rng.integers(2))
         tensors[name] = Tensor(name, (outputs, rows, columns), 8, result_signed, ONE)

@@ -242,6 +242,11 @@ def test_files_refused(folder, capsys, content, sentence):
     (["net.onnx", "--calib", "calib.npz", "--out", "net.onnx/out"],
      "cannot write to net.onnx/out (not a directory); give --out another folder"),
     (["calib.npz"], "calib.npz is not a quantized model (NET.q.npz); make one with"),
+    (["net.onnx", "--clock", "300"], "icebreaker cannot be clocked so: the PLL cannot make 300 MHz "
+     "from 12 MHz (--clock)"),
+    (["net.onnx", "--clock", "nan"], "icebreaker cannot be clocked so: no PLL makes nan MHz"),
+    (["net.onnx", "--clock", "33"], "icebreaker cannot be clocked so: a clock of 33 MHz does not "
+     "divide to the host link's 2 Mbaud"),
 ])
 def test_arguments_refused(folder, capsys, arguments, sentence):
     assert sentence in refused(capsys, *arguments)
@@ -317,6 +322,19 @@ def test_a_clock_that_is_not_met(folder, capsys, monkeypatch):
 def test_debug_keeps_the_traceback(folder):
     with pytest.raises(ValueError, match="unknown board"):
         build("net.onnx", "--board", "arty", "--debug")
+
+
+def test_the_clock_asked_for_is_what_the_bitstream_is_built_for(folder, monkeypatch):
+    class Built(Exception):
+        """No need to go on."""
+
+    def checked(board, config, stage):
+        assert board.platform().clock_mhz == 36
+        raise Built
+
+    monkeypatch.setattr(hw.build, "build_bitstream", checked)
+    with pytest.raises(Built):
+        build("net.onnx", "--calib", "calib.npz", "--clock", "36", "--debug")
 
 
 @pytest.mark.long

@@ -7,8 +7,9 @@ import pytest
 
 from boards import board
 from hw.code_lowering import channel_shifts, fitted_shifts, in_codes, lane_orders, lower_codes
+from hw.compiler import layer_shape
 from hw.fit import ICE40_ARRAY, ICE40_CODES, fit_program
-from ref import AusnCode, AveragePool2d, Conv2d, MaxPool2d
+from ref import AusnCode, AveragePool2d, Conv2d, MaxPool2d, Window
 from ref.errors import UserError
 
 from .code_networks import CONFIG, random_code_network
@@ -78,12 +79,21 @@ def test_depthwise_layers_and_pools_keep_their_channels_places():
                 assert orders[layer.output] == orders[layer.inputs[0]]
 
 
-def test_the_first_layer_makes_one_half_of_words_after_the_other():
+def test_each_layer_is_one_step():
     model = network()
-    steps = [step for step in lower_codes(model, CONFIG).steps
-             if step.name == model.layers[0].name]
-    assert [step.upper_half for step in steps] == [False, True]
-    assert all(step.byte_input and not step.byte_result for step in steps)
+    steps = lower_codes(model, CONFIG).steps
+    assert [step.name for step in steps] == [layer.name for layer in model.layers]
+    assert [step.byte_input for step in steps] == [True, False, False, False]
+    assert [step.byte_result for step in steps] == [False, False, False, True]
+
+
+def test_rows_of_patches_have_two_words():
+    """The walk over the map looks a word ahead."""
+    single = np.zeros((8, 3, 1, 1), np.int64)
+    step = replace(lower_codes(network(), CONFIG).steps[1], shape=(3, 1, 1), result=(8, 1, 1),
+                   window=Window((1, 1)), weight=single, depthwise=False)
+    assert layer_shape(step, CONFIG).patch_columns == 2
+    assert layer_shape(step, ICE40_ARRAY).patch_columns == 1
 
 
 @pytest.mark.parametrize("index, changes, sentence", [
@@ -131,9 +141,11 @@ def test_wide_results():
         fit_program(with_tensor(network(), 3, bits=16, signed=True), board("icebreaker"))
 
 
-def test_weights_that_no_lane_has():
+@pytest.mark.parametrize("first", [True, False])
+def test_weights_that_no_lane_has(first):
     model = network((Conv2d,))
-    index = next(k for k, layer in enumerate(model.layers[1:-1], 1) if isinstance(layer, Conv2d))
+    index = 0 if first else next(k for k, layer in enumerate(model.layers[1:-1], 1)
+                                 if isinstance(layer, Conv2d))
     weight = model.layers[index].weight.copy()
     weight[-1, 0, 0, 0] = 9
     with pytest.raises(UserError, match=f"layer t{index} has weights in channel {len(weight) - 1} "
@@ -182,11 +194,11 @@ def test_a_single_layer():
 
 def test_weights_of_more_than_a_byte():
     model = network()
-    weight = model.layers[0].weight.astype(np.int16)
+    weight = model.layers[3].weight.astype(np.int16)
     weight[0, 0, 0, 0] = 192
-    with pytest.raises(UserError, match="layer t0 has weights up to 192 and the engine multiplies "
+    with pytest.raises(UserError, match="layer t3 has weights up to 192 and the engine multiplies "
                        r"by integers up to 127; use the preset mixed4$"):
-        lower_codes(changed(model, 0, weight=weight), CONFIG)
+        lower_codes(changed(model, 3, weight=weight), CONFIG)
 
 
 def test_shifts_that_this_engine_has_not():
