@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .sites import ECP5_85F_SITES, Sites
+from .sites import ECP5_25F_SITES, ECP5_85F_SITES, Sites
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ ECP5_CELLS = (("LUT4", "TRELLIS_COMB"), ("FF", "TRELLIS_FF"), ("MULT18X18D", "MU
               ("DP16KD", "DP16KD"))
 
 ECP5_25F = Device(
-    name="LFE5U-25F", family="ecp5", cells=ECP5_CELLS,
+    name="LFE5U-25F", family="ecp5", cells=ECP5_CELLS, sites=ECP5_25F_SITES,
     budget=Budget(lut4=24288, multipliers=28, block_rams=56, block_ram_bits=18432))
 
 ECP5_45F = Device(

@@ -34,5 +34,7 @@ class Sites:
                 for x in self.columns for y in self.block_ram_rows for number in range(4)]
 
 
+ECP5_25F_SITES = Sites(columns=(4, 13, 22, 33, 42, 51, 60), multiplier_rows=(13,),
+                       block_ram_rows=(25, 37))
 ECP5_85F_SITES = Sites(columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
                        multiplier_rows=(10, 34, 58), block_ram_rows=(22, 46, 70, 82))

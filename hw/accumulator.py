@@ -11,24 +11,27 @@ class Accumulator(wiring.Component):
     """Sum up products, or keep the largest; the sum includes a product one cycle later.
 
     ``load`` starts anew with its product. Sums wrap. With ``largest`` (only if the accumulator was
-    made with it) products are twice an unsigned byte and the largest since ``load`` is kept.
+    made with it) products are twice an unsigned byte and the largest since ``load`` is kept. One
+    that ``carries`` adds a unit to the product where ``carry`` says so.
 
     Members
     -------
-    product : In(signed(product_bits)); accumulate, load, largest : In(1)
+    product : In(signed(product_bits)); accumulate, load, largest, carry : In(1)
     total : Out(signed(bits))
     """
 
-    def __init__(self, bits: int, product_bits: int, *, maximum: bool) -> None:
+    def __init__(self, bits: int, product_bits: int, *, maximum: bool, carries: bool = False
+                 ) -> None:
         self.bits = bits
         self.maximum = maximum
+        self.carries = carries
         super().__init__({
             "product":    In(signed(product_bits)),
             "accumulate": In(1),
             "load":       In(1),
             "largest":    In(1),
             "total":      Out(signed(bits)),
-        })
+        } | ({"carry": In(1)} if carries else {}))
 
     def elaborate(self, platform: object) -> Elaboratable:
         """The register and its adder; on ECP5 the adder also chooses what is kept."""
@@ -46,8 +49,11 @@ class Accumulator(wiring.Component):
                 adder.choose.eq(~replaces),
                 following.eq(adder.o),
             ]
+            if self.carries:
+                m.d.comb += adder.carry.eq(self.carry)
         else:
-            m.d.comb += following.eq(Mux(replaces, self.product, total + self.product))
+            product = self.product + self.carry if self.carries else self.product
+            m.d.comb += following.eq(Mux(replaces, product, total + product))
         with m.If(self.accumulate & ~keeps if self.maximum else self.accumulate):
             m.d.sync += total.eq(following)
         return m

@@ -124,17 +124,18 @@ class BytePlacement(HalvesPlacement):
         return self.map_of(own) - (STORED_OFFSET if self.signed else 0)
 
 
-def order_of(multiplied: np.ndarray, shifted: np.ndarray) -> tuple[int, ...]:
+def order_of(multiplied: np.ndarray, shifted: np.ndarray, half: int = HALF) -> tuple[int, ...]:
     """The order of channels that lanes of either kind can make, bool (C,) each; all one at least.
 
-    Channels that both can make fill up the words.
+    In turn ``half`` places are of lanes that multiply and as many of others. Channels that both
+    can make fill up the words.
     """
     lower = np.flatnonzero(~shifted).tolist()
     upper = np.flatnonzero(~multiplied).tolist()
     free = np.flatnonzero(multiplied & shifted).tolist()
-    words = max(-(-len(multiplied) // PLACES), -(-len(lower) // HALF), -(-len(upper) // HALF))
-    room = HALF * words - len(lower)
+    words = max(-(-len(multiplied) // (2 * half)), -(-len(lower) // half), -(-len(upper) // half))
+    room = half * words - len(lower)
     lower, upper = sorted(lower + free[:room]), sorted(upper + free[room:])
-    places = (channels + [-1] * (HALF * words - len(channels)) for channels in (lower, upper))
-    quads = zip_longest(*(zip(*[iter(side)] * HALF, strict=True) for side in places))
-    return tuple(chain.from_iterable(low + high for low, high in quads))
+    places = (channels + [-1] * (half * words - len(channels)) for channels in (lower, upper))
+    parts = zip_longest(*(zip(*[iter(side)] * half, strict=True) for side in places))
+    return tuple(chain.from_iterable(low + high for low, high in parts))

@@ -11,6 +11,7 @@ from .code_lowering import lower_codes
 from .code_words import code_constants, code_weights, pad_rows
 from .config import EngineConfig
 from .descriptor import CODE_FIELDS, COORDINATE_BITS, pack_descriptor
+from .lane_orders import in_lanes
 from .lowering import OTHER_PRESET, lower
 from .memory_plan import memory_words, place_maps
 from .program import Placement, Program, ProgramLayer
@@ -18,6 +19,7 @@ from .schedule import LayerShape, layer_cycles
 from .sequencer import Sequencer
 from .step import Lowering, Step
 from .strips import layouts
+from .term_product import AUSN
 from .window_memory import PLACES_BITS, column_mask, row_places
 
 #: Longest row a map may be folded to: columns, with padding and a last tile, fit their field.
@@ -32,6 +34,8 @@ def compile_program(model: Model, config: EngineConfig) -> Program:
     is too small for, and by how much.
     """
     lowering = lower_codes(model, config) if config.codes else lower(model, config)
+    if config.mixed:
+        lowering = in_lanes(lowering, model)
     directions = [lowering]
     if any(step.shape[1] != step.shape[2] or step.window != step.transposed().window
            for step in lowering.steps):
@@ -334,6 +338,9 @@ def channel_constants(step: Step, config: EngineConfig) -> np.ndarray:
 def weight_word(weights: np.ndarray, config: EngineConfig) -> list[int]:
     """The bytes of the tape word of C ``weights``, the first in the lowest bits."""
     bits = config.weight_bits
+    if config.mixed:
+        weights = weights.copy()
+        weights[1::2] = AUSN.encode(weights[1::2])
     packed = sum((weight & ((1 << bits) - 1)) << (bits * place)
                  for place, weight in enumerate(weights.tolist()))
     return list(packed.to_bytes(config.tape_bytes, "little"))

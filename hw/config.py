@@ -24,6 +24,8 @@ class EngineConfig:
 
     With ``codes`` activations are AUSN codes of four bits, two in a byte, the first half of the
     channels are multiplied by in blocks, and the others are shifted and added (`hw.code_array`).
+    With ``mixed`` activations are bytes, and it is every other channel that is shifted and added:
+    those of odd places in a word, by AUSN weights of four bits (`hw.term_product`).
     """
 
     channels: int                # C: bytes per memory word, output channels at a time
@@ -44,6 +46,7 @@ class EngineConfig:
     table_pixels: int = 0        # the last pixels' multipliers are made of lookup tables
     pipelined: bool = False      # more registers, and multiplexers behind them, as suits ECP5
     codes: bool = False          # lanes of both kinds, on activations in codes
+    mixed: bool = False          # lanes of both kinds, on bytes
 
     def __post_init__(self) -> None:
         """Refuse parameters that do not go together, in a sentence."""
@@ -72,6 +75,10 @@ class EngineConfig:
         if self.channels * self.weight_bits % 8:
             raise UserError(f"weight_bits must be such that the {self.channels} channels' weights "
                             f"are whole bytes, not {self.weight_bits}")
+        if self.mixed and (self.codes or not self.pipelined or self.weight_bits != 4
+                           or self.channels // self.strips % 2):
+            raise UserError("an engine of lanes of both kinds, on bytes, is pipelined, has weights "
+                            "of 4 bits and an even number of channels in each strip of a word")
         if self.codes:
             self._check_codes()
             return
@@ -112,8 +119,8 @@ class EngineConfig:
 
     @property
     def block_channels(self) -> int:
-        """Channels whose products multiplier blocks make; with codes half of them."""
-        return self.channels // 2 if self.codes else self.channels
+        """Channels whose products multiplier blocks make; of lanes of both kinds half of them."""
+        return self.channels // 2 if self.codes or self.mixed else self.channels
 
     @property
     def activation_bits(self) -> int:
@@ -178,12 +185,13 @@ class EngineConfig:
     def digest(self) -> int:
         """A 32-bit fingerprint by which a host recognises the bitstream.
 
-        What the multipliers are made of makes no difference to a program. Engines of bytes have
-        the fingerprints they had before there were others.
+        What the multipliers are made of makes no difference to a program. Engines have the
+        fingerprints they had before there were others.
         """
         fields = asdict(self)
         del fields["table_pixels"]
-        if not self.codes:
-            del fields["codes"]
+        for kind in ("codes", "mixed"):
+            if not fields[kind]:
+                del fields[kind]
         text = json.dumps(fields, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")

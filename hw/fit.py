@@ -25,11 +25,13 @@ from .compiler import compile_program
 from .config import EngineConfig
 from .floorplan import product_blocks
 from .joins import added_bits, factored, sum_bits
+from .lane_orders import takes_both_kinds
 from .lowering import clips, largest_weight, stored_sum_bits
 from .packing import OPERAND_BITS
 from .program import Program
 from .silent import without_large_constants
 from .tape_reader import TapeWord
+from .term_product import WEIGHT_BITS
 from .window_memory import PLACES_BITS
 
 #: Words of one SPRAM pair.
@@ -61,6 +63,9 @@ ACCUMULATORS = (16, 18, 20, 24)
 LANE_LUTS, OTHER_LUTS = 100, 4000
 #: ... and of a product without a multiplier block, by the weight's bits; exact.
 PRODUCT_LUTS = {3: 46, 4: 46, 5: 66, 6: 84, 7: 94, 8: 104}
+#: ... and in an array of lanes of both kinds, by AUSN and by linear weights, behind the choice of
+#: the operand.
+AUSN_LUTS, LINEAR_LUTS = 22, 19
 #: Largest weight of any network, that of copies of maps, and most products of an operand of a sum.
 SMALLEST_WEIGHT, SUM_PRODUCTS = 2, 8
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
@@ -134,15 +139,17 @@ def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
 
 def luts(config: EngineConfig) -> int:
     """Lookup tables of an engine, roughly and rather too many."""
+    product = LINEAR_LUTS if config.mixed else PRODUCT_LUTS[config.weight_bits]
+    of_codes = (config.channels - config.block_channels) * config.pixels
     return (OTHER_LUTS + LANE_LUTS * config.mac_units
-            + PRODUCT_LUTS[config.weight_bits] * config.channels * config.table_pixels)
+            + product * config.block_channels * config.table_pixels + AUSN_LUTS * of_codes)
 
 
 def fitted_lanes(model: Model) -> EngineConfig:
     """An engine whose lanes and requantizers have what the model needs.
 
-    Weights have as many bits as the model's largest one needs, sums one of few widths, so that
-    networks of a kind share a bitstream.
+    Weights have as many bits as the model's largest one needs, or 4 where lanes are of both kinds;
+    sums one of few widths, so that networks of a kind share a bitstream.
     """
     bounds = propagate(model)
     largest, needed, stored = SMALLEST_WEIGHT, 0, 0
@@ -163,6 +170,7 @@ def fitted_lanes(model: Model) -> EngineConfig:
             largest = max(largest, largest_weight(layer))
     biased, summed = (next((bits for bits in ACCUMULATORS if bits >= width), ACCUMULATORS[-1])
                       for width in (needed, min(needed, stored)))
+    mixed = takes_both_kinds(model)
     if stored > summed:                  # sums wrap, and the sum with the bias makes up for it
         summed = biased
     return EngineConfig(
@@ -174,12 +182,12 @@ def fitted_lanes(model: Model) -> EngineConfig:
         clips=any(clips(rule, target) for rule, target in rules),
         leaky=any(isinstance(rule, Requantization) and rule.multiplier_negative is not None
                   for rule, _ in rules),
-        weight_bits=largest.bit_length() + 1, pipelined=True)
+        weight_bits=WEIGHT_BITS if mixed else largest.bit_length() + 1, pipelined=True, mixed=mixed)
 
 
 def multiplier_blocks(config: EngineConfig) -> int:
     """MULT18X18D of an engine: for each lane or two pixels' lanes, one or two a requantizer."""
-    return (config.channels * product_blocks(config)
+    return (config.block_channels * product_blocks(config)
             + config.requantizers * (1 if config.biased_bits <= OPERAND_BITS else 2))
 
 

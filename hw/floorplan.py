@@ -38,7 +38,10 @@ class Block(NamedTuple):
 
 
 def product_blocks(config: EngineConfig) -> int:
-    """Blocks of a channel for the products of its pixels; two share one where weights are small."""
+    """Blocks of a channel for the products of its pixels; two share one where weights are small.
+
+    Of lanes of both kinds every other channel has so many, and the others none.
+    """
     pixels = config.pixels - config.table_pixels
     return -(-pixels // 2) if config.weight_bits <= PIXELS.weight_bits else pixels
 
@@ -55,14 +58,15 @@ def floorplan(config: EngineConfig, sites: Sites | None) -> dict[str, str]:
         return {}
     places = sites.multipliers()
     each = product_blocks(config)
-    first = max((len(places) - each * channels - lanes) // 8 * 4, 0)
+    first = max((len(places) - each * config.block_channels - lanes) // 8 * 4, 0)
+    share = channels // config.block_channels
     plan: dict[str, str] = {}
     homes: list[np.ndarray] = []
-    for c in range(channels):
-        own = places[first + each * c + lanes * c // channels:][:each]
+    for c in range(0, channels, share):
+        own = places[first + each * (c // share) + lanes * c // channels:][:max(each, 1)]
         plan |= {f"array.multiplier{2 * k}_{c}.multiplier.": site.name
-                 for k, site in enumerate(own)}
-        homes.append(np.mean([(site.x, site.y) for site in own], axis=0))
+                 for k, site in enumerate(own[:each])}
+        homes += share * [np.mean([(site.x, site.y) for site in own], axis=0)]
     left = [site for site in places if site.name not in plan.values()]
     plan |= placed([Block(f"writer.requantizer{lane}.scaling.", config.requantized(lane), 1)
                     for lane in range(lanes)], left, homes)

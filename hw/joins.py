@@ -27,7 +27,8 @@ def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
     """
     sources, target = [model.tensors[name] for name in layer.inputs], model.tensors[layer.output]
     factor, weight = factored(layer)
-    repeats = -(-int(weight.max()) // config.largest_weight)
+    products = level_parts(weight) if config.mixed else equal_parts(weight, config.largest_weight)
+    repeats = products.shape[-1]
     if repeats > MOST_REPEATS:
         raise UserError(f"layer {layer.name}: a multiplier of its sum takes {repeats} products and "
                         f"the engine makes {MOST_REPEATS}; quantize the network again")
@@ -35,7 +36,6 @@ def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
     if bits > config.accumulator_bits:
         raise UserError(f"layer {layer.name} needs an accumulator of {bits} bits and the engine "
                         f"has {config.accumulator_bits}; quantize the network again")
-    products = (weight[..., None] + np.arange(repeats)) // repeats          # (2, C, repeats)
     offsets = np.array([[STORED_OFFSET if source.signed else 0] for source in sources])
     stored = STORED_OFFSET if target.signed else 0
     channels = target.shape[0]
@@ -46,6 +46,26 @@ def add_step(layer: Add, model: Model, config: EngineConfig) -> Step:
         maximum=False, hold=False, pad=np.zeros(channels, np.int64),
         bias=-(offsets * weight).sum(axis=0), multiplier=factor << GUARD_BITS, shift=layer.shift,
         lo=int(layer.lo[0]) + stored, hi=layer.hi + stored, signed_output=target.signed, macs=0)
+
+
+def equal_parts(weight: np.ndarray, largest: int) -> np.ndarray:
+    """Weights (...) as sums (..., repeats) of about equal ones, each ``largest`` at most."""
+    repeats = -(-int(weight.max()) // largest)
+    return (weight[..., None] + np.arange(repeats)) // repeats
+
+
+def level_parts(weight: np.ndarray) -> np.ndarray:
+    """Weights (...) as sums (..., repeats) of ones that lanes of either kind multiply by.
+
+    These are 0 to 4 and 6; what is left of 6s is 5 at most, which is 4 and 1. ``repeats`` is as
+    small as can be.
+    """
+    sixes, rest = np.divmod(weight, 6)
+    parts = np.where(np.arange(int(sixes.max())) < sixes[..., None], 6, 0)
+    ones = rest == 5
+    parts = np.concatenate([parts, (rest - ones)[..., None], ones[..., None]], axis=-1)
+    parts = -np.sort(-parts, axis=-1)
+    return parts[..., parts.reshape(-1, parts.shape[-1]).any(axis=0)]
 
 
 def factored(layer: Add) -> tuple[np.ndarray, np.ndarray]:

@@ -100,7 +100,7 @@ def summing_step(layer: Conv2d | AveragePool2d, source: Tensor, target: Tensor, 
                         "network")
     offset = STORED_OFFSET if source.signed else 0
     if isinstance(layer, Conv2d):
-        if largest_weight(layer) > config.largest_weight:
+        if largest_weight(layer) > config.largest_weight and not config.mixed:  # `lane_orders` asks
             raise UserError(
                 f"layer {layer.name} has weights up to {largest_weight(layer)} and the engine "
                 f"multiplies by integers up to {config.largest_weight}; use a linear preset of "

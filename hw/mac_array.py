@@ -1,5 +1,7 @@
 """The multiply-accumulate array, P pixels by C channels: pointwise, dense, depthwise, maximum."""
 
+from collections.abc import Iterator
+
 from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,6 +14,7 @@ from .multiplier import MultiplierPair, PackedPair
 from .packing import PIXELS
 from .selector import Selector
 from .table_product import TableProduct
+from .term_product import AUSN_TERMS, CHOICE, LINEAR_TERMS, TermProduct, Terms
 from .words import TAGS, word_layout
 
 
@@ -46,6 +49,8 @@ class MacArray(wiring.Component):
     its own channel. With ``maximum`` a lane keeps the largest product (weights are then equal and
     positive). One product per lane and cycle; sums appear `array_latency` cycles after the last one
     is issued.
+
+    In an engine with ``mixed`` lanes the weights of odd channels are AUSN codes (`AUSN_TERMS`).
 
     Members
     -------
@@ -133,13 +138,17 @@ class MacArray(wiring.Component):
         m.d["comb" if config.pipelined else "sync"] += [self.done.eq(controls[-1][2]),
                                                         self.tags.eq(finish_tags)]
 
-        products = self.products(m, self.operands(m, platform, issue, channel, tags.strip))
+        products, lacks = self.products(
+            m, self.operands(m, platform, issue, channel, tags.strip))
         for c, (keep, accumulate, finish) in enumerate(copies):
             finished = self.staged(m, finish)
             for p in range(config.pixels):
                 product = products[p, c]
                 m.submodules[f"accumulator{p}_{c}"] = lane = Accumulator(
-                    config.accumulator_bits, len(product), maximum=config.maximum)
+                    config.accumulator_bits, len(product), maximum=config.maximum,
+                    carries=(p, c) in lacks)
+                if (p, c) in lacks:
+                    m.d.comb += lane.carry.eq(lacks[p, c])
                 m.d.comb += [
                     lane.product.eq(product),
                     lane.accumulate.eq(accumulate),
@@ -208,26 +217,35 @@ class MacArray(wiring.Component):
         return words
 
     def products(self, m: Module, operands: dict[tuple[int, int], Value]
-                 ) -> dict[tuple[int, int], Value]:
-        """The products of the lanes (pixel, channel) with their weights.
+                 ) -> tuple[dict[tuple[int, int], Value], dict[tuple[int, int], Value]]:
+        """The products of the lanes (pixel, channel) with their weights, and what some lack.
 
         Where weights are small two pixels share a multiplication. The multipliers of the last
         ``table_pixels`` are made of lookup tables.
         """
         config = self.config
-        weights = self.weights.payload
+        weights = earlier = self.weights.payload
         for _ in range(operand_latency(config)):
-            weights = self.staged(m, weights)
+            weights, earlier = self.staged(m, weights), weights
         blocks = config.pixels - config.table_pixels
-        products = {}
-        for c in range(config.channels):
-            for p in range(blocks, config.pixels):
-                m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(
-                    max(PIXELS.weight_bits, config.weight_bits), multiplier(config).latency)
-                m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
-                products[p, c] = table.o
-        if multiplier(config) is PackedPair:
+        products: dict[tuple[int, int], Value] = {}
+        lacks: dict[tuple[int, int], Value] = {}
+        if config.mixed:
             for c in range(config.channels):
+                terms = AUSN_TERMS if c % 2 else LINEAR_TERMS
+                for p, product, lack in self.term_products(
+                        m, operands, c, range(0 if c % 2 else blocks, config.pixels), terms,
+                        earlier[c].as_unsigned()):
+                    products[p, c], lacks[p, c] = product, lack
+        else:
+            for c in range(config.channels):
+                for p in range(blocks, config.pixels):
+                    m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(
+                        max(PIXELS.weight_bits, config.weight_bits), multiplier(config).latency)
+                    m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
+                    products[p, c] = table.o
+        if multiplier(config) is PackedPair:
+            for c in range(0, config.channels, 2 if config.mixed else 1):
                 for first in range(0, blocks, 2):
                     packed = PackedPair()
                     m.submodules[f"multiplier{first}_{c}"] = packed
@@ -235,14 +253,31 @@ class MacArray(wiring.Component):
                     for side, p in enumerate(range(first, min(first + 2, blocks))):
                         m.d.comb += packed.x[side].eq(operands[p, c])
                         products[p, c] = packed.o[side]
-            return products
+            return products, lacks
         lanes = [(p, c) for c in range(config.channels) for p in range(blocks)]
         for k in range(0, len(lanes), 2):
             m.submodules[f"multipliers{k}"] = pair = MultiplierPair()
             for side, (p, c) in enumerate(lanes[k:k + 2]):
                 m.d.comb += [pair.x[side].eq(operands[p, c]), pair.w[side].eq(weights[c])]
                 products[p, c] = pair.o[side]
-        return products
+        return products, lacks
+
+    def term_products(self, m: Module, operands: dict[tuple[int, int], Value], c: int,
+                      pixels: range, terms: Terms, code: Value
+                      ) -> Iterator[tuple[int, Value, Value]]:
+        """For some pixels of a channel, in lanes that shift and add: the product, what it lacks.
+
+        The weight's ``code`` comes a cycle before the operands.
+        """
+        if not pixels:
+            return
+        choices = [self.staged(m, terms.choice(code))]
+        for _ in range(TermProduct.latency):
+            choices.append(self.staged(m, choices[-1]))
+        for p in pixels:
+            m.submodules[f"multiplier{p}_{c}"] = lane = TermProduct(terms)
+            m.d.comb += [lane.x.eq(operands[p, c]), Value.cast(lane.choices).eq(Cat(choices[:-1]))]
+            yield p, lane.o, data.View(CHOICE, choices[-1]).lacks
 
     def staged(self, m: Module, value: Value) -> Signal:
         """``value`` a cycle later."""

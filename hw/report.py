@@ -39,6 +39,7 @@ PARAMETERS = {
     "clips": "results' bounds other than those of bytes are built in",
     "shifts": "places by which results are scaled down",
     "pipelined": "more registers, and multiplexers behind them",
+    "mixed": "every other channel is multiplied by shifting and adding",
 }
 
 

@@ -4,18 +4,19 @@ Windows, weights, their pace and the result buffer's are free. The specification
 of a window. What is done about a product must reach each lane when the product does: whether it
 starts a sum, is added, ends a tile. Multipliers pass their operands on, side by side, instead of
 their product, and accumulators are left out; both are proved elsewhere. So a lane's product tells
-whether the right byte met the right weight.
+whether the right byte met the right weight. Of lanes of both kinds the products themselves are.
 
 A pipelined array announces a tile when its last product ends, a cycle before its sums are there.
 Words come `read_latency` cycles after their window was taken and stay until the next one's.
 A layer's fields change when no product is on its way.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 from types import ModuleType
 
 import pytest
-from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 
 from hw import mac_array
@@ -24,6 +25,7 @@ from hw.config import EngineConfig
 from hw.copies import GROUPS
 from hw.mac_array import array_latency, product_latency
 from hw.multiplier import MultiplierPair
+from hw.term_product import AUSN_TERMS, LINEAR_TERMS
 from hw.window_memory import read_latency
 from hw.words import TAGS
 
@@ -272,6 +274,14 @@ def check_shifted(bench: ArrayBench, issued: Value, present: Value, window: data
                                           == products[k + 1][number]))
 
 
+def multiplied(lane: Lane, c: int, operands: Value) -> tuple[Value, Value]:
+    """What a lane of an array of both kinds adds up, and what it should of its operands."""
+    byte, code = operands[:8], operands[8:]
+    codes = (AUSN_TERMS if c % 2 else LINEAR_TERMS).codes
+    weight = Array(Const(one, signed(5)) for one in codes)[code]
+    return lane.product + (lane.carry if lane.carries else 0), byte * weight
+
+
 def prove_multiplexed(module: ModuleType, config: EngineConfig) -> None:
     """The right operands, where bytes are chosen of words that stay: whatever was before.
 
@@ -294,9 +304,13 @@ def prove_multiplexed(module: ModuleType, config: EngineConfig) -> None:
     channel, strip, weights = (bench.before(value, late) for value in (
         channel, tags.strip, dut.weights.payload))
     for lane, (p, c) in zip(bench.lanes, bench.places(), strict=True):
-        product = bench.product(p, c, dut.words, channel, strip, weights)
-        bench.check(~issued
-                    | (lane.product.as_unsigned() == bench.before(product, latency - late)))
+        product = bench.before(bench.product(p, c, dut.words, channel, strip, weights),
+                               latency - late)
+        got, wanted = (multiplied(lane, c, product) if config.mixed
+                       else (lane.product.as_unsigned(), product))
+        bench.check(~issued | (got == wanted))
+        if config.mixed:
+            bench.assume(weights[c].as_unsigned() != 8)      # neither -8 nor the other zero
     bench.prove_pipeline(latency + 1)
 
 
@@ -304,6 +318,12 @@ def config_of(strips: int, pipelined: bool, pixels: int = 1) -> EngineConfig:
     """Words of four bytes."""
     return EngineConfig(channels=4, pixels=pixels, requantizers=4, tape_depth=1,
                         activation_depth=1, single_port=False, strips=strips, pipelined=pipelined)
+
+
+def both_kinds(channels: int, strips: int) -> EngineConfig:
+    """A pixel of each kind of linear products beside those of AUSN weights."""
+    return replace(config_of(strips, True, pixels=2), channels=channels, requantizers=channels,
+                   weight_bits=4, table_pixels=1, mixed=True)
 
 
 @pytest.mark.parametrize("pipelined", [False, True])
@@ -315,6 +335,22 @@ def test_products_are_made_once_and_in_order(strips, pipelined):
 @pytest.mark.parametrize("strips", [1, 4])
 def test_the_right_operands_are_chosen(strips):
     prove_multiplexed(mac_array, config_of(strips, True, pixels=2))
+
+
+@pytest.mark.parametrize("channels, strips", [(4, 1), (8, 4)])
+def test_lanes_of_both_kinds_make_the_right_products(channels, strips):
+    prove_multiplexed(mac_array, both_kinds(channels, strips))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("AUSN_TERMS if c % 2 else LINEAR_TERMS", "LINEAR_TERMS"),
+    ("earlier[c].as_unsigned()", "weights[c].as_unsigned()"),
+    ("lane.carry.eq(lacks[p, c])", "lane.carry.eq(0)"),
+    ("choices.append(self.staged(m, choices[-1]))", "choices.append(choices[-1])"),
+])
+def test_wrong_products_are_refuted(right, wrong):
+    with pytest.raises(Refuted):
+        prove_multiplexed(broken(mac_array, right, wrong), both_kinds(4, 1))
 
 
 MUTANTS = (

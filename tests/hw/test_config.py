@@ -11,6 +11,7 @@ from ref.errors import UserError
 
 GOOD = EngineConfig(channels=4, pixels=4, requantizers=1, tape_depth=16384,
                     activation_depth=16384, single_port=True)
+MIXED = replace(GOOD, weight_bits=4, pipelined=True, mixed=True)
 
 
 @pytest.mark.parametrize("change, sentence", [
@@ -61,6 +62,16 @@ def test_refused_of_codes(change, sentence):
     assert str(error.value) == sentence
 
 
+@pytest.mark.parametrize("change", [
+    {"weight_bits": 8}, {"pipelined": False}, {"strips": 4, "channels": 4}])
+def test_refused_of_both_kinds(change):
+    with pytest.raises(UserError) as error:
+        replace(MIXED, **change)
+    assert str(error.value) == ("an engine of lanes of both kinds, on bytes, is pipelined, has "
+                                "weights of 4 bits and an even number of channels in each strip of "
+                                "a word")
+
+
 def test_derived():
     assert (GOOD.mac_units, GOOD.drain_cycles) == (16, 16)
     assert replace(GOOD, channels=8, requantizers=4).drain_cycles == 8
@@ -69,6 +80,7 @@ def test_derived():
     assert (narrow.tape_bytes, narrow.largest_weight, narrow.constant_words) == (2, 7, 16)
     assert (GOOD.word_bytes, GOOD.block_channels) == (4, 4)
     assert (ICE40_CODES.word_bytes, ICE40_CODES.block_channels) == (4, 4)
+    assert (MIXED.word_bytes, MIXED.block_channels, MIXED.tape_bytes) == (4, 2, 2)
     assert (ICE40_CODES.mac_units, ICE40_CODES.constant_bytes, ICE40_CODES.constant_words) == (
         32, 3, 6)
 
@@ -79,7 +91,8 @@ def test_digest():
                {"multiplier_slice": 4}, {"weight_bits": 4}]
     digests = {replace(GOOD, **change).digest() for change in changes}
     assert len(digests) == len(changes) and all(0 <= digest < 1 << 32 for digest in digests)
-    assert GOOD.digest() == replace(GOOD, table_pixels=2).digest()
+    assert GOOD.digest() == replace(GOOD, table_pixels=2).digest() == 0xEC2A452B
+    assert MIXED.digest() != replace(MIXED, mixed=False).digest()
     assert ICE40_CODES.digest() not in (*digests, replace(ICE40_CODES, shifts=(7, 8)).digest())
 
 

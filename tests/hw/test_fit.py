@@ -8,10 +8,12 @@ import pytest
 from boards import BOARDS, board
 from hw.compiler import compile_program
 from hw.fit import (
+    AUSN_LUTS,
     COMMON_LANES,
     DEPTH_STEP,
     ECP5_ARRAYS,
     ICE40_ARRAY,
+    LINEAR_LUTS,
     LONGEST,
     ecp5_arrays,
     fit_program,
@@ -19,10 +21,12 @@ from hw.fit import (
     multiplier_blocks,
 )
 from hw.silent import without_large_constants
-from ref import Window, accumulator_proof
+from quant import quantize
+from ref import Conv2d, Window, accumulator_proof
 from ref.errors import UserError
 from ref.run import run_layers
 
+from ..quant.networks import depthwise_network, image_data
 from ..ref.random_models import random_model
 from .test_compiler import convolution
 
@@ -162,6 +166,22 @@ def test_lookup_tables_where_multiplier_blocks_run_out(value, channels, pixels, 
     larger = board("ulx3s_85f").budget
     assert not any(array.table_pixels for array in ecp5_arrays(with_weights(value), larger)
                    if array.mac_units <= 64)
+
+
+def test_lanes_of_both_kinds(tmp_path):
+    """Half of the lanes take no blocks, so more of the others do."""
+    model = quantize(depthwise_network(tmp_path, channels=16), image_data(), "mixed4a8")
+    budget = board("ulx3s_25f").budget
+    arrays = {(array.channels, array.pixels): array for array in ecp5_arrays(model, budget)}
+    assert all(array.mixed and array.weight_bits == 4 for array in arrays.values())
+    wide, common = arrays[16, 8], arrays[16, 4]
+    assert (wide.requantizers, wide.table_pixels, multiplier_blocks(wide)) == (8, 4, 16 + 8)
+    assert (common.requantizers, common.table_pixels, multiplier_blocks(common)) == (8, 0, 16 + 8)
+    assert luts(wide) == 4000 + 128 * 100 + 8 * 8 * AUSN_LUTS + 8 * 4 * LINEAR_LUTS
+    plain = replace(model, layers=tuple(
+        replace(layer, weight_code=None, coded=None, weight_bits=5)
+        if isinstance(layer, Conv2d) else layer for layer in model.layers))
+    assert not any(array.mixed for array in ecp5_arrays(plain, budget))
 
 
 @pytest.mark.parametrize("value", [0, 1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from boards import board
-from boards.device import ECP5_85F
+from boards.device import ECP5_25F, ECP5_85F
 from hw.config import EngineConfig
 from hw.floorplan import assigned, block_rams, floorplan, placement_script
 from hw.tools import find_tools
@@ -34,6 +34,31 @@ def test_requantizers_of_two_channels_take_the_sites_between():
     assert sum("requantizer" in name for name in plan) == 16
 
 
+def test_channels_without_blocks_are_at_home_with_their_neighbours():
+    config = replace(WIDE, mixed=True)
+    plan = floorplan(config, SITES)
+    assert len(plan) == len(set(plan.values()))
+    blocks = [name for name in plan if "array.multiplier" in name]
+    assert len(blocks) == 16 * 3 and all(int(name.split("_")[1][:-1].split(".")[0]) % 2 == 0
+                                         for name in blocks)
+
+
+def test_a_small_device_full_of_both_kinds():
+    """128 lanes on an ECP5-25F, whose 56 block RAMs and 28 multipliers are nearly all used."""
+    config = replace(WIDE, channels=16, pixels=8, requantizers=16, tape_depth=2048,
+                     activation_depth=1536, table_pixels=6, mixed=True)
+    plan = floorplan(config, ECP5_25F.sites)
+    multipliers, block_rams = (
+        {site.name for site in sites}
+        for sites in (ECP5_25F.sites.multipliers(), ECP5_25F.sites.block_rams()))
+    assert (len(multipliers), len(block_rams)) == (28, 56)
+    assert len(plan) == len(set(plan.values())) and set(plan.values()) <= multipliers | block_rams
+    assert sum(name in multipliers for name in plan.values()) == 8 + 16
+    bare = floorplan(replace(config, table_pixels=8), ECP5_25F.sites)     # no block for products
+    assert sum(name in multipliers for name in bare.values()) == 16
+    assert len(bare) == len(set(bare.values()))
+
+
 def test_block_rams_lie_near_their_channels():
     plan = floorplan(WIDE, SITES)
     places = {site.name: site for site in (*SITES.multipliers(), *SITES.block_rams())}
@@ -53,11 +78,11 @@ def test_elsewhere_they_are_free(changes):
     assert placement_script({}) == ""
 
 
-@pytest.mark.parametrize("depth", [512, 3072])
-def test_cells_are_where_the_names_say(depth):
+@pytest.mark.parametrize(("depth", "mixed"), [(512, False), (3072, False), (3072, True)])
+def test_cells_are_where_the_names_say(depth, mixed):
     """Each name is that of one instance or memory of the design, below the top module."""
     chosen = board("ulx3s_85f")
-    config = replace(WIDE, tape_depth=depth, activation_depth=depth)
+    config = replace(WIDE, tape_depth=depth, activation_depth=depth, mixed=mixed)
     with find_tools("ecp5").active():
         text = chosen.platform().prepare(Top(chosen, config), "top", emit_src=False).files["top.il"]
     modules = {}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hw.compiler import compile_program
 from hw.config import EngineConfig
-from hw.joins import LARGEST_FACTOR, MOST_REPEATS, add_step, common_factor
+from hw.joins import LARGEST_FACTOR, MOST_REPEATS, add_step, common_factor, level_parts
 from hw.lowering import lower
 from hw.simulate import simulate
 from ref import Add, AusnCode, MaxPool2d, SpaceToDepth, Window
@@ -66,6 +66,16 @@ def test_products_of_a_sum(channels, signed):
     assert step.multiplier.max() < 1 << 16
     offset = 128 if signed else 0
     assert np.array_equal(step.bias, -offset * step.weight.sum(axis=(1, 2, 3)))
+
+
+@given(st.lists(st.integers(1, 127), min_size=1, max_size=6))
+def test_weights_of_sums_in_lanes_of_both_kinds(weights):
+    """Each part can be made by either, and no weight needs more parts than some take."""
+    parts = level_parts(np.array(weights))
+    assert parts.sum(axis=-1).tolist() == weights
+    assert set(parts.ravel().tolist()) <= {0, 1, 2, 3, 4, 6}
+    assert parts.shape[-1] == max(weight // 6 + (weight % 6 > 0) + (weight % 6 == 5)
+                                  for weight in weights)
 
 
 @pytest.mark.parametrize("signed", [False, True])
