@@ -67,8 +67,6 @@ PRODUCT_LUTS = {3: 19, 4: 19, 5: 66, 6: 84, 7: 94, 8: 104}
 AUSN_LUTS = 22
 #: Largest weight of any network, that of copies of maps, and most products of an operand of a sum.
 SMALLEST_WEIGHT, SUM_PRODUCTS = 2, 8
-#: Products of a tile of a common depthwise layer, a kernel of 3x3.
-DEPTHWISE_PRODUCTS = 9
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
 PATIENCE = 1 / 8
 
@@ -123,22 +121,18 @@ def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
     """Arrays within ``budget``'s multipliers and lookup tables, with most requantizers.
 
     Where there are too few multiplier blocks for a word every other cycle, the products of as few
-    pixels as need be are also made of lookup tables, beside so many requantizers. Those of weights
-    of up to 4 bits, which take few tables, are so for a word every cycle where depthwise tiles
-    would wait for their results to leave.
+    pixels as need be are also made of lookup tables, beside so many requantizers.
     """
     lanes = fitted_lanes(model)
     for channels, pixels in ECP5_ARRAYS:
         of_blocks = [replace(lanes, channels=channels, pixels=pixels,
                              requantizers=channels // share) for share in (1, 2, 4, 8)]
-        share = 1 if lanes.weight_bits <= WEIGHT_BITS and 2 * pixels > DEPTHWISE_PRODUCTS else 2
-        of_tables = [replace(of_blocks[share - 1], table_pixels=count)
-                     for count in range(1, pixels + 1)]
+        of_tables = [replace(of_blocks[1], table_pixels=count) for count in range(1, pixels + 1)]
         for arrays in (of_blocks, of_tables):
             fitting = [array for array in arrays if luts(array) <= budget.lut4
                        and multiplier_blocks(array) <= budget.multipliers][:1]
             yield from fitting
-            if fitting and share * fitting[0].requantizers >= channels:
+            if fitting and 2 * fitting[0].requantizers >= channels:
                 break
 
 
