@@ -62,10 +62,9 @@ ACCUMULATORS = (16, 18, 20, 24)
 #: Lookup tables of an engine for ECP5, roughly and rather too many: for each lane, and the rest.
 LANE_LUTS, OTHER_LUTS = 100, 4000
 #: ... and of a product without a multiplier block, by the weight's bits; exact.
-PRODUCT_LUTS = {3: 46, 4: 46, 5: 66, 6: 84, 7: 94, 8: 104}
-#: ... and in an array of lanes of both kinds, by AUSN and by linear weights, behind the choice of
-#: the operand.
-AUSN_LUTS, LINEAR_LUTS = 22, 19
+PRODUCT_LUTS = {3: 19, 4: 19, 5: 66, 6: 84, 7: 94, 8: 104}
+#: ... and of one by AUSN weights of 4 bits; both behind the choice of the operand.
+AUSN_LUTS = 22
 #: Largest weight of any network, that of copies of maps, and most products of an operand of a sum.
 SMALLEST_WEIGHT, SUM_PRODUCTS = 2, 8
 #: A smaller array is taken where it needs at most this part more cycles than the quickest.
@@ -139,10 +138,10 @@ def ecp5_arrays(model: Model, budget: Budget) -> Iterator[EngineConfig]:
 
 def luts(config: EngineConfig) -> int:
     """Lookup tables of an engine, roughly and rather too many."""
-    product = LINEAR_LUTS if config.mixed else PRODUCT_LUTS[config.weight_bits]
     of_codes = (config.channels - config.block_channels) * config.pixels
-    return (OTHER_LUTS + LANE_LUTS * config.mac_units
-            + product * config.block_channels * config.table_pixels + AUSN_LUTS * of_codes)
+    linear = config.block_channels * config.table_pixels
+    return (OTHER_LUTS + LANE_LUTS * config.mac_units + PRODUCT_LUTS[config.weight_bits] * linear
+            + AUSN_LUTS * of_codes)
 
 
 def fitted_lanes(model: Model) -> EngineConfig:

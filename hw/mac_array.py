@@ -14,7 +14,7 @@ from .multiplier import MultiplierPair, PackedPair
 from .packing import PIXELS
 from .selector import Selector
 from .table_product import TableProduct
-from .term_product import AUSN_TERMS, CHOICE, LINEAR_TERMS, TermProduct, Terms
+from .term_product import AUSN_TERMS, CHOICE, LINEAR_TERMS, WEIGHT_BITS, TermProduct, Terms
 from .words import TAGS, word_layout
 
 
@@ -230,21 +230,14 @@ class MacArray(wiring.Component):
         blocks = config.pixels - config.table_pixels
         products: dict[tuple[int, int], Value] = {}
         lacks: dict[tuple[int, int], Value] = {}
-        if config.mixed:
-            for c in range(config.channels):
-                terms = AUSN_TERMS if c % 2 else LINEAR_TERMS
-                for p, product, lack in self.term_products(
-                        m, operands, c, range(0 if c % 2 else blocks, config.pixels), terms,
-                        earlier[c].as_unsigned()):
-                    products[p, c], lacks[p, c] = product, lack
-        else:
-            for c in range(config.channels):
-                for p in range(blocks, config.pixels):
-                    m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(
-                        max(PIXELS.weight_bits, config.weight_bits), multiplier(config).latency)
-                    m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
-                    products[p, c] = table.o
         if multiplier(config) is PackedPair:
+            for c in range(config.channels):
+                coded = config.mixed and c % 2 == 1
+                sign = earlier[c][-1].replicate(WEIGHT_BITS - config.weight_bits)
+                for p, product, lack in self.term_products(
+                        m, operands, c, range(0 if coded else blocks, config.pixels),
+                        AUSN_TERMS if coded else LINEAR_TERMS, Cat(earlier[c], sign)):
+                    products[p, c], lacks[p, c] = product, lack
             for c in range(0, config.channels, 2 if config.mixed else 1):
                 for first in range(0, blocks, 2):
                     packed = PackedPair()
@@ -254,6 +247,11 @@ class MacArray(wiring.Component):
                         m.d.comb += packed.x[side].eq(operands[p, c])
                         products[p, c] = packed.o[side]
             return products, lacks
+        for c in range(config.channels):
+            for p in range(blocks, config.pixels):
+                m.submodules[f"multiplier{p}_{c}"] = table = TableProduct(config.weight_bits)
+                m.d.comb += [table.x.eq(operands[p, c]), table.w.eq(weights[c])]
+                products[p, c] = table.o
         lanes = [(p, c) for c in range(config.channels) for p in range(blocks)]
         for k in range(0, len(lanes), 2):
             m.submodules[f"multipliers{k}"] = pair = MultiplierPair()

@@ -8,19 +8,20 @@ from .adder import ChoosingAdder
 
 
 class TableProduct(wiring.Component):
-    """``o = x * w`` of an unsigned activation and a signed weight, ``latency`` cycles later.
+    """``o = x * w`` of an unsigned activation and a signed weight, :attr:`latency` cycles later.
 
     The activation times pairs of the weight's bits, summed up in a tree: nothing that synthesis
-    would give to a multiplier block. ``weight_bits`` are 3 to 8; ``latency`` is 2, or 3 with a
-    register in front of the last sum, as the multipliers have that are used beside it.
+    would give to a multiplier block. ``weight_bits`` are 5 to 8; for fewer `hw.term_product` takes
+    less.
 
     Members
     -------
     x : In(unsigned(8)), w : In(signed(weight_bits)), o : Out(signed(8 + weight_bits))
     """
 
-    def __init__(self, weight_bits: int, latency: int) -> None:
-        self.latency = latency
+    latency = 2
+
+    def __init__(self, weight_bits: int) -> None:
         super().__init__({
             "x": In(8),
             "w": In(signed(weight_bits)),
@@ -28,16 +29,11 @@ class TableProduct(wiring.Component):
         })
 
     def elaborate(self, platform: object) -> Elaboratable:
-        """Registers of the operands, both halves' products, registers, their sum, a register."""
+        """Registers of the operands, both halves' products, their sum, a register."""
         m = Module()
         x, w = Signal.like(self.x, reset_less=True), Signal.like(self.w, reset_less=True)
         m.d.sync += [x.eq(self.x), w.eq(self.w)]
         low, high = halves(m, x, w)
-        if self.latency == 3:
-            parts = [Signal.like(low, name="low", reset_less=True),
-                     Signal.like(high, name="high", reset_less=True)]
-            m.d.sync += [part.eq(half) for part, half in zip(parts, (low, high), strict=True)]
-            low, high = parts
         product = Signal.like(self.o, reset_less=True)
         m.d.sync += product.eq(joined(low, high, len(w) // 2))
         m.d.comb += self.o.eq(product)

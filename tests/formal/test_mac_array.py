@@ -343,8 +343,8 @@ def test_lanes_of_both_kinds_make_the_right_products(channels, strips):
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("AUSN_TERMS if c % 2 else LINEAR_TERMS", "LINEAR_TERMS"),
-    ("earlier[c].as_unsigned()", "weights[c].as_unsigned()"),
+    ("AUSN_TERMS if coded else LINEAR_TERMS", "LINEAR_TERMS"),
+    ("Cat(earlier[c], sign)", "Cat(weights[c], sign)"),
     ("lane.carry.eq(lacks[p, c])", "lane.carry.eq(0)"),
     ("choices.append(self.staged(m, choices[-1]))", "choices.append(choices[-1])"),
 ])

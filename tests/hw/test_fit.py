@@ -13,8 +13,8 @@ from hw.fit import (
     DEPTH_STEP,
     ECP5_ARRAYS,
     ICE40_ARRAY,
-    LINEAR_LUTS,
     LONGEST,
+    PRODUCT_LUTS,
     ecp5_arrays,
     fit_program,
     luts,
@@ -162,7 +162,7 @@ def test_lookup_tables_where_multiplier_blocks_run_out(value, channels, pixels, 
     assert array.table_pixels == tables and multiplier_blocks(array) <= budget.multipliers
     fewer = replace(array, table_pixels=tables - 1)
     assert multiplier_blocks(fewer) > budget.multipliers
-    assert luts(array) == 4000 + 64 * 100 + channels * tables * (46 if value < 8 else 104)
+    assert luts(array) == 4000 + 64 * 100 + channels * tables * (19 if value < 8 else 104)
     larger = board("ulx3s_85f").budget
     assert not any(array.table_pixels for array in ecp5_arrays(with_weights(value), larger)
                    if array.mac_units <= 64)
@@ -177,7 +177,7 @@ def test_lanes_of_both_kinds(tmp_path):
     wide, common = arrays[16, 8], arrays[16, 4]
     assert (wide.requantizers, wide.table_pixels, multiplier_blocks(wide)) == (8, 4, 16 + 8)
     assert (common.requantizers, common.table_pixels, multiplier_blocks(common)) == (8, 0, 16 + 8)
-    assert luts(wide) == 4000 + 128 * 100 + 8 * 8 * AUSN_LUTS + 8 * 4 * LINEAR_LUTS
+    assert luts(wide) == 4000 + 128 * 100 + 8 * 8 * AUSN_LUTS + 8 * 4 * PRODUCT_LUTS[4]
     plain = replace(model, layers=tuple(
         replace(layer, weight_code=None, coded=None, weight_bits=5)
         if isinstance(layer, Conv2d) else layer for layer in model.layers))

@@ -9,7 +9,7 @@ from amaranth.lib import data
 
 from boards import board
 from hw.cxxrtl import run_yosys
-from hw.fit import AUSN_LUTS, LINEAR_LUTS
+from hw.fit import AUSN_LUTS, PRODUCT_LUTS
 from hw.term_product import AUSN_TERMS, CHOICE, LINEAR_TERMS, WEIGHT_BITS, TermProduct
 from hw.tools import find_tool
 
@@ -42,7 +42,7 @@ def test_every_operand(terms):
 
 
 @pytest.mark.parametrize(("terms", "tables"), [(AUSN_TERMS, AUSN_LUTS),
-                                               (LINEAR_TERMS, LINEAR_LUTS)])
+                                               (LINEAR_TERMS, PRODUCT_LUTS[4])])
 def test_synthesis_takes_lookup_tables(terms, tables):
     """As many as `hw.fit` counts, behind those that invert the activation as they choose it."""
     text = rtlil.convert(TermProduct(terms), platform=board("ulx3s_25f").platform(),
