@@ -68,8 +68,8 @@ class Harness(wiring.Component):
     """A tile, or a `Chain`, between a shift register and a parity: four pins.
 
     The parity has a register behind each table, which takes no cell and no time of the tile's.
-    Without ``shift`` the register stands still: were it always to shift, its bits would be what the
-    tile's registers of operands hold, and Yosys would merge them.
+    Without ``shift`` the register stands still: were it always to shift, its bits would be what a
+    tile's registers of operands hold (those of ``*``), and Yosys would merge them.
 
     Members
     -------
