@@ -27,13 +27,16 @@ class MultiplierTile(wiring.Component):
     """What `hw.ausn.tile.Tile` does, by the ``*`` of synthesis and linear weights.
 
     The accumulator is the lanes' own. Members as there, one tap; ``sums`` lack nothing. With
-    ``still`` a pixel's registers change for activations other than 0 only, as in
-    `hw.ausn.still.StillTile`, and a channel's where one of its pixels' does.
+    ``still`` lanes hold their weights, and a pixel's registers change for activations other than 0
+    only, as in `hw.ausn.held.HeldTile`. With ``direct`` the tile's inputs are multiplied as they
+    come, without registers.
     """
 
-    def __init__(self, bits: int, pixels: int, channels: int, *, still: bool = False) -> None:
+    def __init__(self, bits: int, pixels: int, channels: int, *, still: bool = False,
+                 direct: bool = False) -> None:
         self.bits = bits
         self.still = still
+        self.direct = direct
         self.pixels = pixels
         self.channels = channels
         super().__init__({
@@ -53,28 +56,29 @@ class MultiplierTile(wiring.Component):
         awake = [self.valid & (self.first | self.x[0][p].any()) if self.still else self.valid
                  for p in range(self.pixels)]
         stages = [Cat(awake, self.valid & self.first, self.valid & self.last)]
-        for _ in range(2):
+        for _ in range(1 if self.direct else 2):
             stages.append(Signal(self.pixels + 2, name="control"))
             m.d.sync += stages[-1].eq(stages[-2])
         first, last = stages[-1][self.pixels:]
         m.d.sync += self.done.eq(last)
         x = [Signal(8, name=f"x{p}", reset_less=True) for p in range(self.pixels)]
-        code = [Signal(self.bits, name=f"code{c}", reset_less=True) for c in range(self.channels)]
+        code = [[Signal(self.bits, name=f"code{p}_{c}", reset_less=True)
+                 for c in range(self.channels)] for p in range(self.pixels)]
         for p in range(self.pixels):
             with m.If(awake[p] | (not self.still)):
-                m.d.sync += x[p].eq(self.x[0][p])
-        with m.If(Cat(awake).any() | (not self.still)):
-            m.d.sync += [code[c].eq(self.code[0][c]) for c in range(self.channels)]
+                m.d.sync += [x[p].eq(self.x[0][p]),
+                             *(code[p][c].eq(self.code[0][c]) for c in range(self.channels))]
         for p in range(self.pixels):
             for c in range(self.channels):
-                value = self.product(x[p], code[c])
+                value = (self.product(self.x[0][p], self.code[0][c]) if self.direct
+                         else self.product(x[p], code[p][c]))
                 product = Signal(value.shape(), name=f"product{p}_{c}", reset_less=True)
-                with m.If(stages[1][p] | (not self.still)):
+                with m.If(stages[-2][p] | (not self.still)):
                     m.d.sync += product.eq(value)
                 accumulator = Accumulator(20, len(product), inverts=False)
                 m.submodules[f"accumulator{p}_{c}"] = accumulator
                 m.d.comb += [accumulator.addend.eq(product),
-                             accumulator.accumulate.eq(stages[2][p]),
+                             accumulator.accumulate.eq(stages[-1][p]),
                              accumulator.first.eq(first), accumulator.last.eq(last),
                              self.sums[p][c].eq(accumulator.total)]
         return m
@@ -121,6 +125,7 @@ DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
        for bits in (8, 6, 5, 4)},
     "AUSN 5 still":    (LANES, still),
     "linear 8 still":  (LANES, lambda family: MultiplierTile(8, *SHAPE, still=True)),
+    "linear 8 direct": (LANES, lambda family: MultiplierTile(8, *SHAPE, direct=True)),
     "AUSN 5, 4 taps":   (4 * LANES, lambda family: lane(by_hand("AUSN", 5, family), 4)),
     "AUSN 3-5, any split": (LANES, lambda family: lane(ausn_plan(SPLITS, family))),
     "AUSN 5, as it reads": (LANES, lambda family: PlainTile(5, *SHAPE)),

@@ -37,9 +37,10 @@ from .record import record
 
 RESULTS = Path(__file__).parent / "results" / "ausn_energy.json"
 #: Methods of synthesis on each family; lanes take the first.
-METHODS = {"ice40": ("plain", "booth"), "ecp5": ("narrow", "booth narrow")}
+METHODS = {"ice40": ("plain", "abc9", "booth"), "ecp5": ("narrow", "booth narrow")}
 #: Designs by name and the presets whose weights they take.
 DESIGNS = {"AUSN 5": "ausn5", "AUSN 5 still": "ausn5", "linear 8 still": "w8a8",
+           "linear 8 direct": "w8a8",
            **{f"{kind} {bits}": f"w{bits}a8" for bits in (8, 6, 5, 4)
               for kind in ("linear", "Booth")}}
 CLIPS, STREAMS = 16, 512

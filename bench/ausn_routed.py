@@ -37,7 +37,7 @@ from .record import record
 RESULTS = Path(__file__).parent / "results" / "ausn_routed.json"
 #: The designs that the issue compares.
 DESIGNS = ("AUSN 5", "AUSN 5 still", "AUSN 4", *(f"{kind} {bits}" for kind in ("Booth", "linear")
-                                 for bits in (8, 6, 5, 4)))
+                                 for bits in (8, 6, 5, 4)), "linear 8 direct")
 #: Of each family: nextpnr's device, the clock that all are routed for, and what counts as a cell.
 FAMILIES = {
     "ice40": (("--hx8k", "--package", "ct256", "--pcf-allow-unconstrained"), 48, "ICESTORM_LC"),
@@ -68,8 +68,8 @@ class Harness(wiring.Component):
     """A tile, or a `Chain`, between a shift register and a parity: four pins.
 
     The parity has a register behind each table, which takes no cell and no time of the tile's.
-    Without ``shift`` the register stands still: were it always to shift, its bits would be what the
-    tile's registers of operands hold, and Yosys would merge them.
+    Without ``shift`` the register stands still: were it always to shift, its bits would be what a
+    tile's registers of operands hold (those of ``*``), and Yosys would merge them.
 
     Members
     -------

@@ -13,7 +13,7 @@ logic's own depth, none of placement's.
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -211,7 +211,8 @@ class Netlist:
 def weights(top: dict[str, Any]) -> dict[int, float]:
     """What a toggle costs of each net: 1 for the cell that drives it, 1 for each input.
 
-    What drives the module's own inputs is not in it, and costs nothing.
+    What drives the module's own inputs is not in it, and costs nothing; each of its outputs leads
+    to one more input.
 
     Wires between neighbours cost `NEAR` at either end: the carry's own, those into multiplexers
     behind tables, and from a table to the register in its own logic cell, which reads it alone.
@@ -221,6 +222,8 @@ def weights(top: dict[str, Any]) -> dict[int, float]:
     drivers: dict[int, tuple[str, str]] = {
         bit: ("", name) for name, port in top["ports"].items() if port["direction"] == "input"
         for bit in port["bits"]}
+    outputs = Counter(bit for port in top["ports"].values() if port["direction"] == "output"
+                      for bit in port["bits"])
     readers: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for cell in top["cells"].values():
         for port, bits in cell["connections"].items():
@@ -243,6 +246,6 @@ def weights(top: dict[str, Any]) -> dict[int, float]:
                 reader in NEAR_INPUTS or (alone and port in DATA)))
         return NEAR if near else 1.0
 
-    return {net: (NEAR if driver in CARRIES else 1.0 if driver[0] else 0.0)
+    return {net: (NEAR if driver in CARRIES else 1.0 if driver[0] else 0.0) + outputs[net]
             + sum(cost(driver, reader, len(readers[net]) == 1) for reader in readers[net])
             for net, driver in drivers.items()}

@@ -189,7 +189,7 @@ def step_of(layer: Layer, model: Model, channels: np.ndarray, orders: dict[str, 
         missing = np.vectorize(lacks, otypes=[np.int64])(weight).sum((1, 2, 3)) * shifting
         if byte_input:
             offset = STORED_OFFSET if source.signed else 0
-            bias = bias - offset * weight.sum((1, 2, 3)) + missing << FRACTION_BITS
+            bias = (bias - offset * weight.sum((1, 2, 3)) + missing) << FRACTION_BITS
         else:
             bias = bias + (missing << FRACTION_BITS)
     check_sums(layer, bias, byte_input, config)

@@ -3,8 +3,8 @@
 A word holds eight halves of bytes. Maps of codes have a channel in each; those of the lower half
 are multiplied in blocks by the layer that made them, those of the upper half by lanes that shift
 and add. The network's input and result are bytes, whose upper halves lie four places above the
-lower ones: of a result four channels share a word, of the input a word holds one channel four
-times, once for each lane that multiplies it.
+lower ones: of a result four channels share a word, of the input a word holds one channel, four
+times over; all lanes multiply it.
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Pixels by channels of multiply-accumulates that stand still for zeros, choices held in lanes.
 
 This is `hw.ausn.still` for plans whose adders choose (`Plan.chooses`), whose terms are never zero.
-A lane holds what it does for its weight in five registers and has no others but its accumulator's:
-where the pixel's activation is 0 nothing in it changes, not even its tables' inputs. An addition is
-only written back when the next one is due, so that the adder's operands change together.
+A lane holds what it does for its weight in five registers, its product and its accumulator: where
+the pixel's activation is 0 nothing in it changes, not even its tables' inputs. An addition is only
+written back when the next product comes, so that the adder's operands change together.
 """
 
 from amaranth.hdl import Cat, Const, Elaboratable, EnableInserter, Module, Signal, signed
@@ -69,7 +69,7 @@ class HeldTile(wiring.Component):
     done : Out(1), ``sums`` hold a whole sum, in this cycle only
     """
 
-    latency = 1
+    latency = 2
 
     def __init__(self, plan: Plan, pixels: int, channels: int, accumulator_bits: int = 20) -> None:
         if len(plan.terms) != 2 or not plan.chooses or any(term.zero for term in plan.terms):
@@ -91,9 +91,9 @@ class HeldTile(wiring.Component):
         """What pixels share, what channels share, and the lanes with their registers."""
         m = Module()
         plan = self.plan
-        ends = Signal()
-        m.d.comb += ends.eq(self.valid & self.last)
-        m.d.sync += self.done.eq(ends)
+        ends = self.valid & self.last
+        lane_ends = Signal()                    # the same of the product that the lanes make
+        m.d.sync += [lane_ends.eq(ends), self.done.eq(lane_ends)]
         decoders = [Decoder(plan) for _ in range(self.channels)]
         for c, decoder in enumerate(decoders):
             m.submodules[f"decoder{c}"] = decoder
@@ -101,10 +101,12 @@ class HeldTile(wiring.Component):
         for p in range(self.pixels):
             # The addition that ends a sum is made even of 0.
             awake = Signal(name=f"awake{p}")
-            fresh = Signal(name=f"fresh{p}", init=1)    # the next addition is a sum's first
+            lanes_awake = Signal(name=f"lanes_awake{p}")
+            fresh = Signal(name=f"fresh{p}", init=1)    # the next product is a sum's first
             m.d.comb += awake.eq(ends | self.valid & self.x[0][p].any())
-            with m.If(awake):
-                m.d.sync += fresh.eq(ends)
+            m.d.sync += lanes_awake.eq(awake)
+            with m.If(lanes_awake):
+                m.d.sync += fresh.eq(lane_ends)
             m.submodules[f"multiples{p}"] = maker = EnableInserter(awake)(Multiples(plan))
             m.d.comb += maker.x.eq(self.x[0][p])
             for c, decoder in enumerate(decoders):
@@ -113,14 +115,18 @@ class HeldTile(wiring.Component):
                 m.submodules[f"adder{p}_{c}"] = adder = InvertingAdder(self.accumulator_bits)
                 before = Signal(signed(self.accumulator_bits), name=f"before{p}_{c}",
                                 reset_less=True)
+                product = Signal.like(lane.o, name=f"product{p}_{c}", reset_less=True)
+                invert, carry = Signal(reset_less=True), Signal(reset_less=True)
                 m.d.comb += [
                     lane.multiples.eq(maker.o), lane.choice.eq(choice),
-                    adder.a.eq(before), adder.b.eq(lane.o), adder.invert.eq(lane.invert),
-                    adder.carry.eq(lane.carry), self.sums[p][c].eq(adder.o)]
+                    adder.a.eq(before), adder.b.eq(product), adder.invert.eq(invert),
+                    adder.carry.eq(carry), self.sums[p][c].eq(adder.o)]
                 with m.If(awake):
                     m.d.sync += choice.eq(decoder.o)
-                with m.If(awake & fresh):               # outermost: the register's own reset
+                with m.If(lanes_awake):
+                    m.d.sync += [product.eq(lane.o), invert.eq(lane.invert), carry.eq(lane.carry)]
+                with m.If(lanes_awake & fresh):         # outermost: the register's own reset
                     m.d.sync += before.eq(0)
-                with m.Elif(awake):
+                with m.Elif(lanes_awake):
                     m.d.sync += before.eq(adder.o)
         return m

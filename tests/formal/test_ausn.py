@@ -86,7 +86,7 @@ def test_still_lanes_add_the_integer_products():
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
-    ("fresh.eq(ends)", "fresh.eq(~ends)"),
+    ("fresh.eq(lane_ends)", "fresh.eq(~lane_ends)"),
     ("self.carry.eq(mine.invert ^ self.choice.invert)", "self.carry.eq(self.choice.invert)"),
     ("ends | self.valid & self.x[0][p].any()", "self.valid & self.x[0][p].any()"),
 ])

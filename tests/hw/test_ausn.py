@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module, ResetInserter, Signal
 
 from hw.ausn.held import HeldTile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
@@ -136,6 +137,42 @@ def test_lanes_that_stand_still_for_zeros_lose_none(tile, plan):
     assert len(found) == len(ends)
 
 
+@pytest.mark.parametrize(("tile", "plan"), [
+    pytest.param(Tile, ausn_plan((AUSN5,), None), id="tile"),
+    pytest.param(Tile, ausn_plan((AUSN5,), "ecp5"), id="tile-ecp5"),
+    pytest.param(StillTile, ausn_plan((AUSN5,), None), id="still"),
+    pytest.param(HeldTile, ausn_plan((AUSN5,), "ecp5"), id="held")])
+def test_a_reset_forgets_the_sum_under_way(tile, plan):
+    reset, dut = Signal(), tile(plan, 1, 1)
+    m = Module()
+    m.submodules.dut = ResetInserter(reset)(dut)
+    code, found = plan.weights.index(7), []
+
+    async def check(ctx):
+        async def add(x, first, last, valid=1):
+            ctx.set(dut.x, [[x]])
+            for port, value in ((dut.valid, valid), (dut.first, first), (dut.last, last)):
+                ctx.set(port, value)
+            await ctx.tick()
+            if ctx.get(dut.done):
+                found.append(ctx.get(dut.sums[0][0]))
+
+        ctx.set(dut.code, [[code]])
+        await add(200, 1, 0)
+        await add(100, 0, 0)
+        ctx.set(reset, 1)
+        await add(50, 0, 0)
+        ctx.set(reset, 0)
+        await add(3, 1, 0)
+        await add(5, 0, 1)
+        for _ in range(dut.latency):
+            await add(9, 0, 0, valid=0)
+
+    simulate(m, check, cycles=50)
+    lacks = {Tile: group_lacks(plan, (code,)) * 2, HeldTile: 0}.get(tile, first_lacks(plan, code))
+    assert found == [7 * (3 + 5) - lacks]
+
+
 def test_booth_lanes_do_not_stand_still():
     for tile in (StillTile, HeldTile):
         with pytest.raises(ValueError, match="two terms"):
@@ -145,3 +182,8 @@ def test_booth_lanes_do_not_stand_still():
 def test_terms_of_zero_need_registers():
     with pytest.raises(ValueError, match="never zero"):
         HeldTile(ausn_plan((AusnCode(2, 1),), "ecp5"), 1, 1)
+
+
+def test_adders_that_choose_hold_choices_in_lanes():
+    with pytest.raises(ValueError, match="chosen by an adder"):
+        StillTile(ausn_plan((AUSN5,), "ecp5"), 1, 1)
