@@ -41,7 +41,7 @@ def stored(name: str) -> Results:
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:
-    """A table; columns that stay empty in every row have been left out by the caller."""
+    """A table of these columns and rows of cells."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -53,7 +53,9 @@ def number(results: Results, family: str, design: str, key: str, digits: int = 1
 
 
 def ratio(results: Results, family: str, ours: str, other: str, key: str, bar: str) -> str:
-    """One design's figure over another's, and whether the bar holds."""
+    """One design's figure over another's, and whether the bar holds; nothing if not measured."""
+    if not results.keys() >= {(family, ours), (family, other)}:
+        return ""
     found = results[family, ours][key] / results[family, other][key]
     if not bar:
         return f"{found:.2f}"

@@ -266,15 +266,28 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def clocked(board: Board, clock_mhz: float) -> Board:
-    """The board at another clock; `UserError` where its PLL or the host link cannot have it."""
-    try:
-        if not 1 <= clock_mhz <= 1000:
-            raise ValueError(f"no PLL makes {clock_mhz:g} MHz")
-        board = replace(board, clock_mhz=clock_mhz)
-        uart_divisor(board.platform().clock_mhz)
-    except (ValueError, UserError) as error:
-        raise UserError(f"{board.name} cannot be clocked so: {error} (--clock)") from None
-    return board
+    """The board at another clock.
+
+    Raises `UserError`, naming the nearest clock that there is, where its PLL does not make this one
+    or the host link has no rate for it.
+    """
+    def possible(mhz: float) -> bool:
+        try:
+            uart_divisor(board.platform(mhz).clock_mhz)
+        except (ValueError, UserError):
+            return False
+        return True
+
+    if not 1 <= clock_mhz <= 1000:
+        raise UserError(f"a clock of {clock_mhz:g} MHz is none for {board.name}; its usual one is "
+                        f"{board.clock_mhz:g} MHz (--clock)")
+    if not possible(clock_mhz):
+        steps = sorted((k / 4 for k in range(4, 1601)), key=lambda mhz: abs(mhz - clock_mhz))
+        near = board.platform(next(mhz for mhz in steps if possible(mhz))).clock_mhz
+        raise UserError(f"{board.name} cannot be clocked at {clock_mhz:g} MHz, which its PLL or "
+                        "the host link's rate does not allow; the nearest clock is "
+                        f"--clock {near:g}")
+    return replace(board, clock_mhz=clock_mhz)
 
 
 def parse(arguments: list[str]) -> Request:

@@ -38,7 +38,7 @@ def lower_codes(model: Model, config: EngineConfig) -> Lowering:
             maps[name] = CodeMap(tensor.shape, tensor.signed, order=orders[name])
         else:
             maps[name] = ByteMap(tensor.shape, tensor.signed,
-                                 repeated=name == model.input.tensor)
+                                 alone=name == model.input.tensor)
     return Lowering(steps, maps)
 
 

@@ -38,15 +38,15 @@ class CodeMap(Map):
 
 @dataclass(frozen=True)
 class ByteMap(Map):
-    """A map of bytes; with ``repeated`` each channel has a word of its own."""
+    """A map of bytes; with ``alone`` each channel has a word of its own."""
 
-    repeated: bool = False
+    alone: bool = False
 
     def placed(self, tensor: str, address: int, channels: int, transposed: bool, strips: int
                ) -> Placement:
         """Where it lies."""
         return BytePlacement(tensor, address, self.shape, self.signed, channels, transposed,
-                             repeated=self.repeated)
+                             alone=self.alone)
 
 
 @dataclass(frozen=True)
@@ -101,26 +101,25 @@ class CodePlacement(HalvesPlacement):
 class BytePlacement(HalvesPlacement):
     """Where a map of bytes lies (`ByteMap`)."""
 
-    repeated: bool = False
+    alone: bool = False
 
     @property
     def groups(self) -> int:
         """Words of a pixel."""
-        return self.shape[0] if self.repeated else -(-self.shape[0] // HALF)
+        return self.shape[0] if self.alone else -(-self.shape[0] // HALF)
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Integers (C, H, W) to memory words, uint8 [words, bytes]; spare places are 0."""
         stored = self.pixels_of(values) + (STORED_OFFSET if self.signed else 0)
-        if self.repeated:
-            stored = stored.repeat(HALF, axis=1)
-        quads = np.pad(stored, ((0, 0), (0, -stored.shape[1] % HALF))).reshape(-1, HALF)
+        quads = stored.reshape(-1, 1) if self.alone else stored
+        quads = np.pad(quads, ((0, 0), (0, -quads.shape[1] % HALF))).reshape(-1, HALF)
         return self.words_of(np.concatenate([quads & 15, quads >> 4], axis=1))
 
     def unpack(self, words: np.ndarray) -> np.ndarray:
         """Memory words to integers (C, H, W) int64."""
         halves = self.halves_of(words).reshape(-1, 2, HALF).astype(np.int64)
         stored = (halves[:, 0] | halves[:, 1] << 4).reshape(self.pixels, -1)
-        own = stored[:, ::HALF] if self.repeated else stored[:, :self.shape[0]]
+        own = stored[:, ::HALF] if self.alone else stored[:, :self.shape[0]]
         return self.map_of(own) - (STORED_OFFSET if self.signed else 0)
 
 

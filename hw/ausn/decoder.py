@@ -3,9 +3,8 @@
 from amaranth.hdl import Cat, Const, Elaboratable, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
-from .plan import Digit, Plan, Term
+from .plan import Plan
 
 
 def choice_layout(plan: Plan) -> data.StructLayout:
@@ -16,21 +15,9 @@ def choice_layout(plan: Plan) -> data.StructLayout:
     return data.StructLayout({
         "terms": data.StructLayout({
             f"term{k}": data.StructLayout({
-                "index": index_bits(term), "invert": 1, "clear": 1})
+                "index": term.index_bits, "invert": 1, "clear": 1})
             for k, term in enumerate(plan.terms)}),
         "invert": 1})
-
-
-def index_bits(term: Term) -> int:
-    """The width of the choice among a term's multiples."""
-    return len(term.multiples) if term.gated else ceil_log2(len(term.multiples))
-
-
-def index_of(term: Term, digit: Digit) -> int:
-    """What that choice is for a digit."""
-    if term.gated:
-        return 0 if digit.number is None else 1 << digit.number
-    return digit.number or 0
 
 
 class Decoder(wiring.Component):
@@ -59,7 +46,7 @@ class Decoder(wiring.Component):
                         continue
                     digit, term = plan.choices[code].digits[k], plan.terms[k]
                     with m.Case(value):
-                        m.d.comb += [chosen.index.eq(index_of(term, digit)),
+                        m.d.comb += [chosen.index.eq(term.index(digit)),
                                      chosen.invert.eq(digit.inverted),
                                      chosen.clear.eq(digit.number is None and not term.gated)]
         inverted = [code for code, choice in enumerate(plan.choices) if choice.inverted]

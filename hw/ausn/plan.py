@@ -66,6 +66,18 @@ class Term:
         return zero + [Digit(index, inverted) for inverted in (False, True)[:1 + self.inverts]
                        for index in range(len(self.multiples))]
 
+    @property
+    def index_bits(self) -> int:
+        """Bits of `index`."""
+        count = len(self.multiples)
+        return count if self.gated else (count - 1).bit_length()
+
+    def index(self, digit: Digit) -> int:
+        """The choice among the multiples: a number, or one gate open, or none."""
+        if self.gated:
+            return 0 if digit.number is None else 1 << digit.number
+        return digit.number or 0
+
     def factor(self, digit: Digit) -> int:
         """What the activation is multiplied by."""
         size = 0 if digit.number is None else self.multiples[digit.number]

@@ -4,7 +4,6 @@ from amaranth.hdl import Array, Cat, Const, Elaboratable, Instance, Module, Mux,
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .decoder import index_bits
 from .multiples import multiple_of, multiples_layout
 from .plan import Plan, Term
 
@@ -24,7 +23,7 @@ class Selector(wiring.Component):
         self.term = plan.terms[term]
         super().__init__({
             "multiples": In(multiples_layout(plan)),
-            "index": In(index_bits(self.term)),
+            "index": In(self.term.index_bits),
             "invert": In(1),
             "clear": In(1),
             "o": Out(self.term.high - self.term.low)})

@@ -242,11 +242,12 @@ def test_files_refused(folder, capsys, content, sentence):
     (["net.onnx", "--calib", "calib.npz", "--out", "net.onnx/out"],
      "cannot write to net.onnx/out (not a directory); give --out another folder"),
     (["calib.npz"], "calib.npz is not a quantized model (NET.q.npz); make one with"),
-    (["net.onnx", "--clock", "300"], "icebreaker cannot be clocked so: the PLL cannot make 300 MHz "
-     "from 12 MHz (--clock)"),
-    (["net.onnx", "--clock", "nan"], "icebreaker cannot be clocked so: no PLL makes nan MHz"),
-    (["net.onnx", "--clock", "33"], "icebreaker cannot be clocked so: a clock of 33 MHz does not "
-     "divide to the host link's 2 Mbaud"),
+    *((["net.onnx", "--clock", mhz], f"a clock of {mhz} MHz is none for icebreaker; its usual one "
+       "is 24 MHz (--clock)") for mhz in ("nan", "0", "-3", "inf")),
+    (["net.onnx", "--clock", "300"], "icebreaker cannot be clocked at 300 MHz, which its PLL or "
+     "the host link's rate does not allow; the nearest clock is --clock 270"),
+    (["net.onnx", "--clock", "34"], "the nearest clock is --clock 33.75"),
+    (["net.onnx", "--clock", "24", "--board", "ulx3s_25f"], "the nearest clock is --clock 50"),
 ])
 def test_arguments_refused(folder, capsys, arguments, sentence):
     assert sentence in refused(capsys, *arguments)
