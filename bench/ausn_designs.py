@@ -119,7 +119,7 @@ def still(family: str) -> HeldTile | StillTile:
 
 #: Each design: its products (or results) per cycle and how to make it for an FPGA family.
 DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
-    **{f"AUSN {bits}": lanes("AUSN", bits) for bits in (5, 4)},
+    **{f"AUSN {bits}": lanes("AUSN", bits) for bits in (8, 7, 6, 5, 4)},
     **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 6, 5, 4)},
     **{f"linear {bits}": (LANES, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
        for bits in (8, 6, 5, 4)},

@@ -16,7 +16,7 @@ PLACED = ("ice40", "ecp5")
 TITLES = {
     "AUSN 5": "**AUSN, 5 bits**",
     "AUSN 5 still": "**AUSN, 5 bits, standing still for zeros**",
-    "AUSN 4": "AUSN, 4 bits",
+    **{f"AUSN {bits}": f"AUSN, {bits} bits" for bits in (4, 6, 7, 8)},
     "AUSN 5, 4 taps": "AUSN, 5 bits, tree over 4 taps",
     "AUSN 3-5, any split": "AUSN, any split of 3 to 5 bits at run time",
     "AUSN 5, as it reads": "AUSN, 5 bits, written as it reads",

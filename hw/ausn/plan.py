@@ -174,17 +174,20 @@ ECP5_TERMS = {4: (Term((1, 6), inverts=True), Term((2, 6), inverts=False, zero=F
 
 
 def ausn_plan(codes: tuple[AusnCode, ...], family: str | None) -> Plan:
-    """How lanes on an FPGA family multiply by AUSN weights of up to five bits.
+    """How lanes on an FPGA family multiply by AUSN weights.
 
     ``codes`` are the splits between which the highest bits of the plan's code choose at run time;
     below them stands the weight's code as `AusnCode.encode` gives it, each in as many bits as the
-    longest has. What is no code is 0. Raises `ValueError` for a split whose levels the terms do
-    not make, or of more bits.
+    longest has. What is no code is 0. One code may have more than five bits: its integers are then
+    made of radix-4 digits (`booth_plan`). Raises `ValueError` for a split whose levels the terms
+    do not make, and for several of more bits.
     """
     bits = max(code.bits for code in codes) + 1
     if bits > max(PLAIN_TERMS):
-        raise ValueError(f"no terms are known for AUSN weights of {bits} bits, only for up to "
-                         f"{max(PLAIN_TERMS)}")
+        if len(codes) > 1:
+            raise ValueError(f"no terms are known for several codes of up to {bits} bits, only for "
+                             f"up to {max(PLAIN_TERMS)}")
+        return digits_plan(codes[0])
     weights: list[int] = []
     for code in codes:
         mine = code.decode(np.arange(2 << code.bits)).tolist()
@@ -192,6 +195,15 @@ def ausn_plan(codes: tuple[AusnCode, ...], family: str | None) -> Plan:
     weights += [0] * ((1 << (len(weights) - 1).bit_length()) - len(weights))
     terms = (ECP5_TERMS if family == "ecp5" else PLAIN_TERMS)[max(bits, 4)]
     return two_term_plan(tuple(weights), terms)
+
+
+def digits_plan(code: AusnCode) -> Plan:
+    """How lanes multiply by AUSN weights as by the integers they stand for, digit by digit."""
+    integers = booth_plan(code.largest.bit_length() + 1)
+    mask = (1 << integers.code_bits) - 1
+    choices = tuple(integers.choices[weight & mask]
+                    for weight in code.decode(np.arange(2 << code.bits)).tolist())
+    return Plan(code.bits + 1, integers.terms, choices, ((0, code.bits + 1),) * len(integers.terms))
 
 
 def booth_plan(bits: int) -> Plan:

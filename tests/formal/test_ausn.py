@@ -24,6 +24,7 @@ PLANS = {"AUSN": ausn_plan(AUSN5, None), "AUSN on ECP5": ausn_plan(AUSN5, "ecp5"
          "all splits": ausn_plan(SPLITS, None), "all splits on ECP5": ausn_plan(SPLITS, "ecp5"),
          "AUSN 4": ausn_plan((AusnCode(2, 1),), None),
          "AUSN 4 on ECP5": ausn_plan((AusnCode(2, 1),), "ecp5"),
+         "AUSN 6": ausn_plan((AusnCode(2, 3),), None),
          **{f"Booth {bits}": booth_plan(bits) for bits in (4, 6)}}
 #: What the quick suite proves; the others take half a minute and more together.
 QUICK = (("AUSN", None), ("AUSN on ECP5", "ecp5"))

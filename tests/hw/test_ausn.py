@@ -34,9 +34,15 @@ def test_codes_of_four_bits_and_fewer(family):
         assert ausn_plan((code,), family).weights == tuple(code.decode(codes)), code
 
 
-def test_codes_of_six_bits_are_refused():
-    with pytest.raises(ValueError, match="AUSN weights of 6 bits"):
-        ausn_plan((AusnCode(2, 3),), None)
+@pytest.mark.parametrize("bits", [3, 4, 5])
+def test_longer_codes_are_digits(bits):
+    code = AusnCode(2, bits)
+    assert ausn_plan((code,), None).weights == tuple(code.decode(np.arange(2 << code.bits)))
+
+
+def test_several_longer_codes_are_refused():
+    with pytest.raises(ValueError, match="several codes of up to 6 bits"):
+        ausn_plan((AusnCode(2, 3), AUSN5), None)
 
 
 def test_a_split_with_other_levels_is_refused():
@@ -102,7 +108,7 @@ def expected_sums(plan: Plan, x: np.ndarray, codes: np.ndarray, ends: list[int]
 
 @pytest.mark.parametrize("plan", [
     *(pytest.param(ausn_plan((code,), family), id=f"AUSN-{code.bits + 1}-{family}")
-      for family in FAMILIES for code in (AUSN5, AusnCode(2, 1))),
+      for family in FAMILIES for code in (AUSN5, AusnCode(2, 1), AusnCode(2, 4))),
     *(pytest.param(booth_plan(bits), id=f"Booth-{bits}") for bits in (5, 8))])
 @pytest.mark.parametrize("taps", [1, 2, 4])
 def test_sums_follow_each_other_without_a_lost_cycle(plan, taps):

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from bench import accuracy, multipliers
 
 
@@ -17,12 +19,17 @@ def test_a_measurement(monkeypatch, tmp_path):
         shifted, multiplied]
 
 
-def test_the_documented_table_is_the_measured_one():
+@pytest.mark.parametrize(("title", "network", "case"), [
+    ("KWS: ... sums of 24 bits", "kws", ("mixed", 24)),
+    *((f"{name}: {weights}", network, (code, 16))
+      for name, network in (("KWS", "kws"), ("MNIST", "mnist"))
+      for weights, code in (("half linear, half AUSN", "mixed"), ("linear", "linear"),
+                            ("AUSN", "ausn")))])
+def test_the_documented_table_is_the_measured_one(title, network, case):
     stored = json.loads(multipliers.RESULTS.read_text())["results"]
     text = (accuracy.ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
-    row = next(line for line in text.splitlines() if line.startswith("| half linear, half AUSN | "))
-    found = {one["multiplier_bits"]: one for one in stored if one["network"] == "kws"
-             and (one["weight_code"], one["accumulator_bits"]) == ("mixed", 16)}
+    found = {one["multiplier_bits"]: one for one in stored if one["network"] == network
+             and (one["weight_code"], one["accumulator_bits"]) == case}
     cells = [f"{found[bits]['integer']:.2f}, {found[bits]['snr_db']:.1f}"
              for bits in multipliers.BITS]
-    assert row == f"| half linear, half AUSN | {' | '.join(cells)} |"
+    assert f"| {title} | {' | '.join(cells)} |\n" in text
