@@ -19,7 +19,8 @@ from ref.ausn import AusnCode
 #: Pixels and channels of all tiles: the smallest arrays of the engine have as many.
 SHAPE = (4, 8)
 LANES = SHAPE[0] * SHAPE[1]
-#: The splits of AUSN codes that the lane for five bits takes at run time.
+#: The splits of AUSN codes that the lane for five bits takes at run time, and all that there are.
+ALL_SPLITS = tuple(AusnCode(e, s) for e in (1, 2, 3) for s in range(4) if 2 <= e + s <= 4)
 SPLITS = tuple(AusnCode(e, s) for e, s in ((2, 2), (2, 1), (2, 0), (1, 2), (1, 1), (1, 0)))
 
 
@@ -120,14 +121,15 @@ def still(family: str) -> HeldTile | StillTile:
 #: Each design: its products (or results) per cycle and how to make it for an FPGA family.
 DESIGNS: dict[str, tuple[int, Callable[[str], Elaboratable]]] = {
     **{f"AUSN {bits}": lanes("AUSN", bits) for bits in (8, 7, 6, 5, 4)},
-    **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 6, 5, 4)},
+    **{f"Booth {bits}": lanes("Booth", bits) for bits in (8, 7, 6, 5, 4)},
     **{f"linear {bits}": (LANES, lambda family, bits=bits: MultiplierTile(bits, *SHAPE))
-       for bits in (8, 6, 5, 4)},
+       for bits in (8, 7, 6, 5, 4)},
     "AUSN 5 still":    (LANES, still),
     "linear 8 still":  (LANES, lambda family: MultiplierTile(8, *SHAPE, still=True)),
     "linear 8 direct": (LANES, lambda family: MultiplierTile(8, *SHAPE, direct=True)),
     "AUSN 5, 4 taps":   (4 * LANES, lambda family: lane(by_hand("AUSN", 5, family), 4)),
-    "AUSN 3-5, any split": (LANES, lambda family: lane(ausn_plan(SPLITS, family))),
+    "AUSN 3-5, six splits": (LANES, lambda family: lane(ausn_plan(SPLITS, family))),
+    "AUSN 3-5, all splits": (LANES, lambda family: lane(ausn_plan(ALL_SPLITS, family))),
     "AUSN 5, as it reads": (LANES, lambda family: PlainTile(5, *SHAPE)),
     "Booth 6, 4 taps":  (4 * LANES, lambda family: lane(booth_plan(6), 4)),
     "requantizer, AUSN 4 bits": (1, lambda family: AusnRequantizer(AusnCode(2, 2), 20,

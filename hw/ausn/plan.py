@@ -178,32 +178,28 @@ def ausn_plan(codes: tuple[AusnCode, ...], family: str | None) -> Plan:
 
     ``codes`` are the splits between which the highest bits of the plan's code choose at run time;
     below them stands the weight's code as `AusnCode.encode` gives it, each in as many bits as the
-    longest has. What is no code is 0. One code may have more than five bits: its integers are then
-    made of radix-4 digits (`booth_plan`). Raises `ValueError` for a split whose levels the terms
-    do not make, and for several of more bits.
+    longest has. What is no code is 0. Two terms make the levels of all splits of up to five bits
+    with one or two exponent bits, but of 1 + 3; with any others lanes take digits (`digits_plan`).
     """
     bits = max(code.bits for code in codes) + 1
-    if bits > max(PLAIN_TERMS):
-        if len(codes) > 1:
-            raise ValueError(f"no terms are known for several codes of up to {bits} bits, only for "
-                             f"up to {max(PLAIN_TERMS)}")
-        return digits_plan(codes[0])
     weights: list[int] = []
     for code in codes:
         mine = code.decode(np.arange(2 << code.bits)).tolist()
         weights += mine + [0] * ((1 << bits) - len(mine))
     weights += [0] * ((1 << (len(weights) - 1).bit_length()) - len(weights))
-    terms = (ECP5_TERMS if family == "ecp5" else PLAIN_TERMS)[max(bits, 4)]
-    return two_term_plan(tuple(weights), terms)
+    magnitudes = set(map(abs, weights))
+    for size, terms in (ECP5_TERMS if family == "ecp5" else PLAIN_TERMS).items():
+        if magnitudes <= set(AusnCode(2, size - 3).levels.tolist()):
+            return two_term_plan(tuple(weights), terms)
+    return digits_plan(tuple(weights))
 
 
-def digits_plan(code: AusnCode) -> Plan:
-    """How lanes multiply by AUSN weights as by the integers they stand for, digit by digit."""
-    integers = booth_plan(code.largest.bit_length() + 1)
-    mask = (1 << integers.code_bits) - 1
-    choices = tuple(integers.choices[weight & mask]
-                    for weight in code.decode(np.arange(2 << code.bits)).tolist())
-    return Plan(code.bits + 1, integers.terms, choices, ((0, code.bits + 1),) * len(integers.terms))
+def digits_plan(weights: tuple[int, ...]) -> Plan:
+    """How lanes multiply by the integers of any codes, digit by digit as in `booth_plan`."""
+    integers = booth_plan(max(map(abs, weights)).bit_length() + 1)
+    choices = tuple(integers.choices[weight & (1 << integers.code_bits) - 1] for weight in weights)
+    bits = (len(weights) - 1).bit_length()
+    return Plan(bits, integers.terms, choices, ((0, bits),) * len(integers.terms))
 
 
 def booth_plan(bits: int) -> Plan:

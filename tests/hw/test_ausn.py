@@ -6,7 +6,7 @@ import pytest
 from amaranth.hdl import Module, ResetInserter, Signal
 
 from hw.ausn.held import HeldTile
-from hw.ausn.plan import Plan, ausn_plan, booth_plan
+from hw.ausn.plan import PLAIN_TERMS, Plan, ausn_plan, booth_plan, two_term_plan
 from hw.ausn.still import StillTile, first_lacks
 from hw.ausn.tile import Tile, group_lacks
 from ref.ausn import AusnCode
@@ -34,20 +34,23 @@ def test_codes_of_four_bits_and_fewer(family):
         assert ausn_plan((code,), family).weights == tuple(code.decode(codes)), code
 
 
-@pytest.mark.parametrize("bits", [3, 4, 5])
-def test_longer_codes_are_digits(bits):
-    code = AusnCode(2, bits)
-    assert ausn_plan((code,), None).weights == tuple(code.decode(np.arange(2 << code.bits)))
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("codes", [
+    *((AusnCode(exponent, bits),) for exponent in (1, 2, 3) for bits in range(5)),
+    (AusnCode(2, 5),), (AusnCode(2, 3), AUSN5, AusnCode(1, 2)), (AusnCode(3, 1), AusnCode(1, 3))],
+    ids=lambda codes: " or ".join(f"{one.exponent}+{one.superposition}" for one in codes))
+def test_any_codes_have_a_plan(codes, family):
+    plan = ausn_plan(codes, family)
+    size = 2 << max(one.bits for one in codes)
+    for number, code in enumerate(codes):
+        wanted = code.decode(np.arange(2 << code.bits)).tolist()
+        assert list(plan.weights[number * size:][:len(wanted)]) == wanted
+        assert not any(plan.weights[number * size + len(wanted):(number + 1) * size])
 
 
-def test_several_longer_codes_are_refused():
-    with pytest.raises(ValueError, match="several codes of up to 6 bits"):
-        ausn_plan((AusnCode(2, 3), AUSN5), None)
-
-
-def test_a_split_with_other_levels_is_refused():
+def test_a_weight_that_two_terms_do_not_make_is_named():
     with pytest.raises(ValueError, match="do not make 11"):
-        ausn_plan((AUSN5, AusnCode(1, 3)), None)
+        two_term_plan((0, 11), PLAIN_TERMS[5])
 
 
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
