@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import wiring
 
 from hw.ausn.activation import AusnRequantizer
 from hw.ausn.held import HeldTile
 from hw.ausn.plan import Plan, ausn_plan, booth_plan
 from hw.ausn.still import StillTile
-from hw.ausn.tile import Accumulator, Tile
+from hw.ausn.tile import Accumulator, Tile, tile_members
 from hw.requantizer import Requantizer
 from ref.ausn import AusnCode
 
@@ -40,12 +39,7 @@ class MultiplierTile(wiring.Component):
         self.direct = direct
         self.pixels = pixels
         self.channels = channels
-        super().__init__({
-            "x": In(data.ArrayLayout(data.ArrayLayout(8, pixels), 1)),
-            "code": In(data.ArrayLayout(data.ArrayLayout(bits, channels), 1)),
-            "valid": In(1), "first": In(1), "last": In(1),
-            "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(20), channels), pixels)),
-            "done": Out(1)})
+        super().__init__(tile_members(bits, pixels, channels))
 
     def product(self, x: Value, code: Value) -> Value:
         """The product of an activation and a weight code."""

@@ -7,15 +7,16 @@ written back when the next product comes, so that the adder's operands change to
 """
 
 from amaranth.hdl import Cat, Const, Elaboratable, EnableInserter, Module, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..adder import ChoosingAdder
 from .adder import InvertingAdder
 from .decoder import Decoder, choice_layout
 from .multiples import Multiples, multiple_of, multiples_layout
-from .plan import ACTIVATION_BITS, Plan
+from .plan import Plan
 from .selector import chosen_multiple
+from .tile import tile_members
 
 
 class HeldLane(wiring.Component):
@@ -79,13 +80,8 @@ class HeldTile(wiring.Component):
         self.pixels = pixels
         self.channels = channels
         self.accumulator_bits = accumulator_bits
-        super().__init__({
-            "x": In(data.ArrayLayout(data.ArrayLayout(ACTIVATION_BITS, pixels), 1)),
-            "code": In(data.ArrayLayout(data.ArrayLayout(plan.code_bits, channels), 1)),
-            "valid": In(1), "first": In(1), "last": In(1),
-            "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(accumulator_bits), channels),
-                                         pixels)),
-            "done": Out(1)})
+        super().__init__(tile_members(plan.code_bits, pixels, channels,
+                                      accumulator_bits=accumulator_bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         """What pixels share, what channels share, and the lanes with their registers."""

@@ -11,14 +11,14 @@ does an inverted sum: together they lack 1 or nothing, what the accumulator's ca
 """
 
 from amaranth.hdl import Cat, Const, Elaboratable, EnableInserter, Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .decoder import Decoder, choice_layout
 from .multiples import Multiples, multiples_layout
-from .plan import ACTIVATION_BITS, Plan
+from .plan import Plan
 from .selector import Selector
-from .tile import Accumulator
+from .tile import Accumulator, tile_members
 
 
 class StillLane(wiring.Component):
@@ -88,13 +88,8 @@ class StillTile(wiring.Component):
         self.pixels = pixels
         self.channels = channels
         self.accumulator_bits = accumulator_bits
-        super().__init__({
-            "x": In(data.ArrayLayout(data.ArrayLayout(ACTIVATION_BITS, pixels), 1)),
-            "code": In(data.ArrayLayout(data.ArrayLayout(plan.code_bits, channels), 1)),
-            "valid": In(1), "first": In(1), "last": In(1),
-            "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(accumulator_bits), channels),
-                                         pixels)),
-            "done": Out(1)})
+        super().__init__(tile_members(plan.code_bits, pixels, channels,
+                                      accumulator_bits=accumulator_bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         """Operands that are held for zeros; then all of a pixel follows whether it is awake."""

@@ -52,6 +52,18 @@ class Accumulator(wiring.Component):
         return m
 
 
+def tile_members(code_bits: int, pixels: int, channels: int, taps: int = 1,
+                 accumulator_bits: int = 20) -> dict[str, wiring.Member]:
+    """The ports of all tiles (`Tile`)."""
+    return {
+        "x": In(data.ArrayLayout(data.ArrayLayout(ACTIVATION_BITS, pixels), taps)),
+        "code": In(data.ArrayLayout(data.ArrayLayout(code_bits, channels), taps)),
+        "valid": In(1), "first": In(1), "last": In(1),
+        "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(accumulator_bits), channels),
+                                     pixels)),
+        "done": Out(1)}
+
+
 class Tile(wiring.Component):
     """Accumulate ``sum over t of weight[t][c] * x[t][p] - lacks`` for each pixel p and channel c.
 
@@ -79,13 +91,7 @@ class Tile(wiring.Component):
         #: From operands to accumulators: registers of multiples and choices, the lane, the tree.
         self.depth = 1 + len(plan.terms) + levels
         self.latency = self.depth + (not plan.chooses)
-        super().__init__({
-            "x": In(data.ArrayLayout(data.ArrayLayout(ACTIVATION_BITS, pixels), taps)),
-            "code": In(data.ArrayLayout(data.ArrayLayout(plan.code_bits, channels), taps)),
-            "valid": In(1), "first": In(1), "last": In(1),
-            "sums": Out(data.ArrayLayout(data.ArrayLayout(signed(accumulator_bits), channels),
-                                         pixels)),
-            "done": Out(1)})
+        super().__init__(tile_members(plan.code_bits, pixels, channels, taps, accumulator_bits))
 
     def elaborate(self, platform: object) -> Elaboratable:
         """What pixels and channels share, the lanes, their trees and accumulators."""
