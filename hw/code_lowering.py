@@ -8,7 +8,7 @@ from ref.errors import UserError
 from ref.model import SHIFTS, AveragePool2d, Conv2d, Layer, Model, Tensor
 
 from .ausn.code_product import ACTIVATIONS, WEIGHTS, lacks
-from .code_maps import HALF, LEVELS, PLACES, ByteMap, CodeMap, order_of
+from .code_maps import HALF, LEVELS, PLACES, ByteMap, CodeMap, able_lanes, order_of
 from .config import CODE_SHIFTS, FRACTION_BITS, MOST_SHIFT, EngineConfig
 from .lowering import OTHER_PRESET, check_width, clips, expand_groups, largest_weight
 from .program import STORED_OFFSET
@@ -119,16 +119,7 @@ def lane_orders(model: Model) -> dict[str, tuple[int, ...]]:
         able.setdefault(root, (np.ones(model.tensors[layer.output].shape[0], bool),) * 2)
         if isinstance(layer, AveragePool2d):
             continue                             # weights of 1
-        magnitudes = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
-        multiplied, shifted = able[root]
-        multiplied = multiplied & (magnitudes <= LARGEST).all(axis=1)
-        shifted = shifted & np.isin(magnitudes, WEIGHTS.levels).all(axis=1)
-        if not (multiplied | shifted).all():
-            raise UserError(
-                f"layer {layer.name} has weights in channel "
-                f"{int(np.argmin(multiplied | shifted))} that are neither up to {LARGEST} nor AUSN "
-                f"levels of {WEIGHTS.bits + 1} bits throughout; use the preset mixed4")
-        able[root] = multiplied, shifted
+        able[root] = able_lanes(layer, able[root], LARGEST, WEIGHTS, "; use the preset mixed4")
     orders = {root: order_of(*both) for root, both in able.items()}
     return {name: orders[root] for name, root in roots.items()}
 

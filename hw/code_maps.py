@@ -3,14 +3,18 @@
 A word holds eight halves of bytes. Maps of codes have a channel in each; those of the lower half
 are multiplied in blocks by the layer that made them, those of the upper half by lanes that shift
 and add. The network's input and result are bytes, whose upper halves lie four places above the
-lower ones: of a result four channels share a word, of the input a word holds one channel, four
-times over; all lanes multiply it.
+lower ones: of a result four channels share a word, of the input a word holds one channel, which
+all lanes multiply.
 """
 
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import numpy as np
+
+from ref.ausn import AusnCode
+from ref.errors import UserError
+from ref.model import Conv2d
 
 from .ausn.activation import byte_shift
 from .ausn.code_product import ACTIVATIONS
@@ -121,6 +125,23 @@ class BytePlacement(HalvesPlacement):
         stored = (halves[:, 0] | halves[:, 1] << 4).reshape(self.pixels, -1)
         own = stored[:, ::HALF] if self.alone else stored[:, :self.shape[0]]
         return self.map_of(own) - (STORED_OFFSET if self.signed else 0)
+
+
+def able_lanes(layer: Conv2d, before: tuple[np.ndarray, np.ndarray], largest: int, code: AusnCode,
+               advice: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which channels lanes of either kind can make here and ``before``, bool (C,) each.
+
+    Lanes that multiply take weights up to ``largest``, the others levels of ``code``. Raises
+    `UserError`, ending in ``advice``, naming a channel of the layer that is left with neither.
+    """
+    magnitudes = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
+    multiplied = before[0] & (magnitudes <= largest).all(axis=1)
+    shifted = before[1] & np.isin(magnitudes, code.levels).all(axis=1)
+    if not (multiplied | shifted).all():
+        raise UserError(f"layer {layer.name} has weights in channel "
+                        f"{int(np.argmin(multiplied | shifted))} that are neither up to {largest} "
+                        f"nor AUSN levels of {code.bits + 1} bits throughout{advice}")
+    return multiplied, shifted
 
 
 def order_of(multiplied: np.ndarray, shifted: np.ndarray, half: int = HALF) -> tuple[int, ...]:

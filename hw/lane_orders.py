@@ -13,7 +13,7 @@ import numpy as np
 from ref.errors import UserError
 from ref.model import Concat, Conv2d, Model, SpaceToDepth
 
-from .code_maps import order_of
+from .code_maps import able_lanes, order_of
 from .program import Placement
 from .step import Lowering, Map, Step
 from .term_product import AUSN, LINEAR_TERMS
@@ -109,17 +109,9 @@ def lane_orders(model: Model) -> dict[str, tuple[int, ...]]:
     for layer in model.layers:
         if not isinstance(layer, Conv2d):
             continue                             # weights of 1 and 2, or sums of few levels
-        magnitudes = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
-        multiplied, shifted = able[roots[layer.output]]
-        multiplied = multiplied & (magnitudes <= LARGEST).all(axis=1)
-        shifted = shifted & np.isin(magnitudes, AUSN.levels).all(axis=1)
-        if not (multiplied | shifted).all():
-            raise UserError(
-                f"layer {layer.name} has weights in channel "
-                f"{int(np.argmin(multiplied | shifted))} that are neither up to {LARGEST} nor AUSN "
-                f"levels of {AUSN.bits + 1} bits throughout, and so are lanes of this engine; use "
-                "the preset mixed4a8")
-        able[roots[layer.output]] = multiplied, shifted
+        able[roots[layer.output]] = able_lanes(
+            layer, able[roots[layer.output]], LARGEST, AUSN,
+            ", and so are lanes of this engine; use the preset mixed4a8")
     orders = {root: trimmed(order_of(*both, half=1)) for root, both in able.items()}
     return {name: orders[root] for name, root in roots.items()}
 
